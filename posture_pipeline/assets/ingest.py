@@ -1,0 +1,124 @@
+"""Assets of the group ingest: what AWS says today, kept as it is. No interpretation here."""
+
+import dagster as dg
+
+from posture_pipeline.assets import declared
+from posture_pipeline.lake.store import Lake
+from posture_pipeline.metadata import explained, of_commit, preview
+from posture_pipeline.partitions import day_of
+from posture_pipeline.resources import SnapshotSource, Tell
+from posture_pipeline.schemas import (
+    EXPECTED_CONTROLS,
+    ORGANIZATION_ACCOUNTS,
+    RAW_FINDING_PAGES,
+)
+from posture_pipeline.settings import Settings
+
+COLLECTION_POOL = "securityhub"
+"""GetFindings is limited for the whole account and region, so two runs never collect at once."""
+
+RETRIES = dg.RetryPolicy(
+    max_retries=3, delay=10, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
+)
+"""For what passes by itself. A retried collection goes on where the failed one stopped."""
+
+
+def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """The assets that ask AWS; the only ones that cannot be made again for a day that is over."""
+
+    @dg.asset(
+        **declared.of_table(ORGANIZATION_ACCOUNTS, group="ingest", daily=daily),
+        retry_policy=RETRIES,
+        description="The accounts that AWS Organizations lists on the day, with state and tags.",
+    )
+    def organization_accounts(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        source: dg.ResourceParam[SnapshotSource],
+    ) -> dg.MaterializeResult:
+        day, table = day_of(context), ORGANIZATION_ACCOUNTS
+        with explained():
+            commit = lake.commit_of(table.name, day)
+            if commit is None or not source.is_over(day):
+                listed = source.accounts(day)
+                details = {"incomplete": listed.incomplete} if listed.incomplete else {}
+                commit = lake.replace(table, day, listed.accounts, details)
+        rows = lake.read(table, day)
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(table.name)),
+                "accounts_by_state": dict(rows["state"].value_counts().rows()),
+                "incomplete": commit.details.get("incomplete", "no"),
+            }
+        )
+
+    @dg.asset(
+        **declared.of_table(EXPECTED_CONTROLS, group="ingest", daily=daily),
+        retry_policy=RETRIES,
+        description=(
+            "The controls that each report expects on the day, with title and severity: a "
+            "standard's from Security Hub, a conformance pack's from Config, custom rules from "
+            "the settings."
+        ),
+    )
+    def expected_controls(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        source: dg.ResourceParam[SnapshotSource],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day, table = day_of(context), EXPECTED_CONTROLS
+        with explained():
+            commit = lake.commit_of(table.name, day)
+            if commit is None or not source.is_over(day):
+                commit = lake.replace(table, day, source.controls(settings.reports, day))
+        rows = lake.read(table, day)
+        by_report = rows.group_by("report", "report_kind").len("controls").sort("report")
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(table.name)),
+                "preview": preview(by_report, ["report", "report_kind", "controls"]),
+            }
+        )
+
+    @dg.asset(
+        **declared.plain(RAW_FINDING_PAGES, group="ingest", daily=daily, kinds={"aws", "json"}),
+        pool=COLLECTION_POOL,
+        retry_policy=RETRIES,
+        description=(
+            "Every finding of the organization, as the pages that GetFindings returned: bytes as "
+            "received, one page a line, 100 pages a file. A day that is over keeps its pages."
+        ),
+    )
+    def raw_finding_pages(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        source: dg.ResourceParam[SnapshotSource],
+        tell: dg.ResourceParam[Tell],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+
+        def report(line: str) -> None:
+            context.log.info(line)
+            tell(line)
+
+        with explained():
+            commit = lake.commit_of(RAW_FINDING_PAGES, day)
+            reused = commit is not None and source.is_over(day)
+            if commit is None or not reused:
+                commit = source.collect(lake, day, report)
+        shards = commit.details["shards"].values()
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/uri": lake.uri(RAW_FINDING_PAGES),
+                "findings": commit.rows,
+                "pages": sum(shard["pages"] for shard in shards),
+                "files": commit.files,
+                "collected_at": commit.details["collected_at"],
+                "requests": commit.details.get("requests", 0),
+                "throttled": commit.details.get("throttled", 0),
+                "reused": reused,
+            }
+        )
+
+    return [organization_accounts, expected_controls, raw_finding_pages]

@@ -1,0 +1,56 @@
+"""Assets of the group publish: what leaves the lake."""
+
+import dagster as dg
+
+from posture_pipeline.assets import declared
+from posture_pipeline.lake.store import Lake
+from posture_pipeline.metadata import explained
+from posture_pipeline.model.metrics import metric_data
+from posture_pipeline.partitions import day_of
+from posture_pipeline.resources import SnapshotSource
+from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
+from posture_pipeline.settings import Settings
+
+NOTES_SHOWN = 20
+
+
+def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """What is published; nothing here is read again by the pipeline."""
+
+    @dg.asset(
+        **declared.plain("cloudwatch_metrics", group="publish", daily=daily, kinds={"cloudwatch"}),
+        # The organization's scores are not published, but checked: a wrong one stops this too.
+        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
+        description=(
+            "CloudWatch metrics Score, Controls, FailedControls and Findings by Report, Workload "
+            "and Environment, at the time the snapshot was collected."
+        ),
+    )
+    def cloudwatch_metrics(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        source: dg.ResourceParam[SnapshotSource],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        if not settings.metrics.enabled:
+            return dg.MaterializeResult(metadata={"sent": 0, "skipped": "metrics.enabled is off"})
+        with explained():
+            prepared = metric_data(lake.read(WORKLOAD_SCORES, day_of(context)))
+            published = source.publish(prepared.data)
+        if published is None:
+            return dg.MaterializeResult(
+                metadata={"sent": 0, "skipped": "imported findings are not published"}
+            )
+        return dg.MaterializeResult(
+            metadata={
+                "namespace": settings.metrics.namespace,
+                "sent": published.sent,
+                "requests": published.requests,
+                "skipped": published.note or "nothing",
+                "notes": list(prepared.notes[:NOTES_SHOWN]),
+                "notes_in_all": len(prepared.notes),
+            }
+        )
+
+    return [cloudwatch_metrics]

@@ -1,0 +1,165 @@
+"""Assets of the group scores: control status, and the scores of accounts, workloads, everything.
+
+The rules stand in `model/scoring.py`; what they are applied to is read by `lake/snapshot.py`.
+"""
+
+import dagster as dg
+import polars as pl
+
+from posture_pipeline.assets import declared
+from posture_pipeline.lake import snapshot
+from posture_pipeline.lake.store import Lake
+from posture_pipeline.metadata import explained, of_commit, preview, scores_by_report
+from posture_pipeline.model import scoring
+from posture_pipeline.partitions import day_of
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    ACCOUNT_SCORES,
+    CONTROL_STATUS,
+    EXPECTED_CONTROLS,
+    ORGANIZATION_ACCOUNTS,
+    ORGANIZATION_SCORES,
+    WORKLOAD_SCORES,
+)
+from posture_pipeline.settings import Settings
+
+
+def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
+    """The score tables, all reports inside; they can be made again for any stored day."""
+
+    @dg.asset(
+        **declared.of_table(CONTROL_STATUS, group="scores", daily=daily),
+        deps=[ACCOUNT_FINDINGS.name, ORGANIZATION_ACCOUNTS.name, EXPECTED_CONTROLS.name],
+        description=(
+            "Whether each control of each report passes in each account: FAILED if one resource "
+            "fails, UNKNOWN if one could not be evaluated, else PASSED; NO_DATA without findings."
+        ),
+    )
+    def control_status(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+        with explained():
+            findings = snapshot.findings_of(lake, day)
+            expected = snapshot.expected_of(lake, settings.reports, day)
+            accounts = snapshot.accounts_of(lake, settings.accounts, day)
+            collect = snapshot.collect_mode(snapshot.findings_commit(lake, day))
+            rows = scoring.control_status_of_reports(
+                findings,
+                expected,
+                settings.reports,
+                snapshot.scored_accounts(accounts),
+                day=day,
+                collect=collect,
+            )
+            commit = lake.replace(CONTROL_STATUS, day, rows)
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(CONTROL_STATUS.name)),
+                **{
+                    f"controls/{status.lower()}": count
+                    for status, count in rows["status"].value_counts().sort("status").iter_rows()
+                },
+            }
+        )
+
+    @dg.asset(
+        **declared.of_table(ACCOUNT_SCORES, group="scores", daily=daily),
+        deps=[control_status],
+        description="The score of every active account on every report, with what it counts.",
+    )
+    def account_scores(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+        with explained():
+            accounts = snapshot.accounts_of(lake, settings.accounts, day)
+            rows = scoring.account_scores(
+                lake.read(CONTROL_STATUS, day),
+                snapshot.expected_of(lake, settings.reports, day),
+                snapshot.scored_accounts(accounts),
+                snapshot.score_context(lake, settings, day),
+            )
+            commit = lake.replace(ACCOUNT_SCORES, day, rows)
+        lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(ACCOUNT_SCORES.name)),
+                "accounts": rows["account_id"].n_unique(),
+                "accounts_not_scored": accounts.height - rows["account_id"].n_unique(),
+                "without_score": rows.height - lowest.height,
+                "preview": preview(lowest, ["report", "account_name", "score", "failed"]),
+            }
+        )
+
+    @dg.asset(
+        **declared.of_table(WORKLOAD_SCORES, group="scores", daily=daily),
+        deps=[account_scores],
+        description=(
+            "The score of every workload in every environment: the union of its accounts, so a "
+            "control that fails in one account fails."
+        ),
+    )
+    def workload_scores(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+        with explained():
+            rows = scoring.workload_scores(
+                lake.read(CONTROL_STATUS, day),
+                snapshot.expected_of(lake, settings.reports, day),
+                snapshot.accounts_with_scores(lake, day),
+                snapshot.score_context(lake, settings, day),
+            )
+            commit = lake.replace(WORKLOAD_SCORES, day, rows)
+        lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(WORKLOAD_SCORES.name)),
+                "workloads": rows["workload"].n_unique(),
+                "without_score": rows.height - lowest.height,
+                "preview": preview(
+                    lowest, ["report", "workload", "environment", "score", "failed"]
+                ),
+            }
+        )
+
+    @dg.asset(
+        **declared.of_table(ORGANIZATION_SCORES, group="scores", daily=daily),
+        deps=[account_scores],
+        description=(
+            "The score of the whole organization, as AWS computes it for the administrator: a "
+            "control that fails in any account fails. It is not the mean of the accounts."
+        ),
+    )
+    def organization_scores(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+        with explained():
+            rows = scoring.organization_scores(
+                lake.read(CONTROL_STATUS, day),
+                snapshot.expected_of(lake, settings.reports, day),
+                snapshot.accounts_with_scores(lake, day),
+                snapshot.score_context(lake, settings, day),
+            )
+            commit = lake.replace(ORGANIZATION_SCORES, day, rows)
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(ORGANIZATION_SCORES.name)),
+                **scores_by_report(rows),
+                "preview": preview(
+                    rows, ["report", "score", "resource_score", "passed", "failed", "unknown"]
+                ),
+            }
+        )
+
+    return [control_status, account_scores, workload_scores, organization_scores]

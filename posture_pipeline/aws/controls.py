@@ -1,0 +1,320 @@
+"""The controls each report expects today, as AWS says: standards, conformance packs, custom rules.
+
+An error here is an error, never an empty list: with no controls every score would be 100. What a
+finding is matched by belongs in `model.controls`.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from posture_pipeline.aws.clients import (
+    AwsClients,
+    PassingAwsError,
+    UnsupportedCallError,
+    aws_call,
+    error_code,
+    error_message,
+)
+from posture_pipeline.aws.security_hub import standard_arn
+from posture_pipeline.errors import AwsError, PermissionMissingError
+from posture_pipeline.model.controls import canonical_rule_name
+from posture_pipeline.schemas import EXPECTED_CONTROLS, SEPARATOR
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import date
+
+    from mypy_boto3_config.type_defs import ConformancePackDetailTypeDef
+
+    from posture_pipeline.settings import Report
+
+DEFINITIONS_PAGE = 100
+"""Controls of a page at most (AWS: ListSecurityControlDefinitions, DescribeStandardsControls)."""
+ASSOCIATIONS_BATCH = 100
+"""Controls of one request at most (AWS: API reference of BatchGetStandardsControlAssociations; the
+service model has no number)."""
+PACKS_PAGE = 20
+"""Packs of a page at most (AWS: DescribeConformancePacks, Limit)."""
+PACK_RULES_PAGE = 1000
+"""Rules of a page at most (AWS: DescribeConformancePackCompliance, Limit)."""
+RULE_SEVERITY = "MEDIUM"
+"""Rules of AWS Config have no severity of their own; their findings are all MEDIUM (AWS: Security
+Hub user guide, securityhub-internal-providers)."""
+
+_SECURITY_CONTROL_URL = re.compile(r"/securityhub/([A-Za-z0-9]+\.[0-9]+)/remediation")
+
+Row = dict[str, Any]
+
+
+def expected_controls(clients: AwsClients, reports: Iterable[Report], *, day: date) -> pl.DataFrame:
+    """The controls that the reports expect, as `schemas.EXPECTED_CONTROLS`.
+
+    Asked in the home region of the calling account, whose standards and packs they are.
+
+    Raises:
+        PermissionMissingError: A permission is missing; the text names it.
+        AwsError: A standard is not enabled, a pack does not exist, or AWS failed.
+    """
+    rows: list[Row] = []
+    for report in reports:
+        if report.standard is not None:
+            found = _standard_controls(clients, report.standard)
+        elif report.conformance_pack is not None:
+            found = _pack_rules(clients, report.conformance_pack)
+        else:
+            found = [_rule(name, "settings") for name in report.custom_rules or ()]
+        said = {"date": day, "as_of": day, "report": report.name, "report_kind": report.kind}
+        rows += [{**said, **row} for row in _one_a_control(found)]
+    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows, schema_overrides=EXPECTED_CONTROLS.schema))
+
+
+def find_pack(clients: AwsClients, name: str) -> str:
+    """The name under which a conformance pack is deployed in the calling account.
+
+    A pack of an organization is deployed as `OrgConformsPack-<name>-<random>`. When several are
+    there, which happens when one was replaced, the one touched last is meant.
+
+    Raises:
+        PermissionMissingError: config:DescribeConformancePacks is not allowed.
+        AwsError: There is no such pack; the text names those that exist.
+    """
+    action = "config:DescribeConformancePacks"
+    packs: list[ConformancePackDetailTypeDef] = []
+    with aws_call(action, place=clients.region, aws=clients.aws):
+        paginator = clients.config().get_paginator("describe_conformance_packs")
+        for page in paginator.paginate(PaginationConfig={"PageSize": PACKS_PAGE}):
+            packs += _member(page, "ConformancePackDetails", action)
+    names = {pack["ConformancePackName"] for pack in packs}
+    if name in names:
+        return name
+    deployed = re.compile(rf"OrgConformsPack-{re.escape(name)}-[A-Za-z0-9]+")
+    found = [pack for pack in packs if deployed.fullmatch(pack["ConformancePackName"])]
+    if not found:
+        there = ", ".join(sorted(names)) or "none at all"
+        message = (
+            f"There is no conformance pack {name!r} in {clients.region} of this account, and none "
+            f"deployed from the organization under that name (OrgConformsPack-{name}-...). There "
+            f"are: {there}. Correct conformance_pack in the settings, or deploy it there."
+        )
+        raise AwsError(message)
+    found.sort(key=lambda p: (str(p.get("LastUpdateRequestedTime", "")), p["ConformancePackName"]))
+    return found[-1]["ConformancePackName"]
+
+
+def _standard_controls(clients: AwsClients, standard: str) -> list[Row]:
+    try:
+        rows = _by_definitions(clients, standard)
+    except (PermissionMissingError, UnsupportedCallError) as refused:
+        try:
+            rows = _by_subscription(clients, standard)
+        except (PermissionMissingError, UnsupportedCallError) as also:
+            message = (
+                f"The controls of {standard} cannot be listed in {clients.region}. {refused} "
+                f"Asked the other way: {also} One of the two ways is enough."
+            )
+            raise type(refused)(message) from also
+    except AwsError as error:
+        if error_code(error) not in {"InvalidInputException", "ResourceNotFoundException"}:
+            raise
+        message = (
+            f"AWS knows no standard {standard} in {clients.region}: {error_message(error)}. "
+            "Correct the report's standard in the settings."
+        )
+        raise AwsError(message) from error
+    if not any(row["enabled"] for row in rows):
+        raise _not_enabled(standard, clients.region)
+    return rows
+
+
+def _by_definitions(clients: AwsClients, standard: str) -> list[Row]:
+    """By security control id, as consolidated findings have it."""
+    arn = standard_arn(standard, clients.region)
+    api = clients.security_hub()
+    action = "securityhub:ListSecurityControlDefinitions"
+    definitions: list[Any] = []
+    with aws_call(action, place=f"{clients.region}, {standard}", aws=clients.aws):
+        paginator = api.get_paginator("list_security_control_definitions")
+        pages = paginator.paginate(
+            StandardsArn=arn, PaginationConfig={"PageSize": DEFINITIONS_PAGE}
+        )
+        for page in pages:
+            definitions += _member(page, "SecurityControlDefinitions", action)
+    if not definitions:
+        raise _not_enabled(standard, clients.region)
+    by_id = {definition["SecurityControlId"]: definition for definition in definitions}
+    associations = _associations(clients, standard, arn, list(by_id))
+    return [
+        {
+            "control_id": control,
+            "title": definition["Title"],
+            "severity": definition["SeverityRating"],
+            "enabled": associations.get(control, (False, ""))[0],
+            "standard_control_ids": associations.get(control, (False, ""))[1] or None,
+            "remediation_url": definition.get("RemediationUrl"),
+            "source": "security_hub",
+        }
+        for control, definition in by_id.items()
+    ]
+
+
+def _associations(
+    clients: AwsClients, standard: str, arn: str, controls: list[str]
+) -> dict[str, tuple[bool, str]]:
+    """For each control whether the standard has it enabled, and the standard's own ids of it."""
+    action = "securityhub:BatchGetStandardsControlAssociations"
+    place = f"{clients.region}, {standard}"
+    found: dict[str, tuple[bool, str]] = {}
+    for batch in _batches(controls, ASSOCIATIONS_BATCH):
+        with aws_call(action, place=place, aws=clients.aws):
+            reply = clients.security_hub().batch_get_standards_control_associations(
+                StandardsControlAssociationIds=[
+                    {"SecurityControlId": control, "StandardsArn": arn} for control in batch
+                ]
+            )
+        for each in _member(reply, "StandardsControlAssociationDetails", action):
+            ids = sorted({arn.rpartition("/")[2] for arn in each.get("StandardsControlArns", ())})
+            enabled = each["AssociationStatus"] == "ENABLED"
+            found[each["SecurityControlId"]] = (enabled, SEPARATOR.join(ids))
+        for each in reply.get("UnprocessedAssociations", ()):
+            _check_unprocessed(each, action, place)
+    return found
+
+
+def _check_unprocessed(each: Any, action: str, place: str) -> None:  # noqa: ANN401 - a TypedDict
+    """An association that AWS does not know is one that is not enabled; all else is an error."""
+    code = str(each["ErrorCode"])
+    if code in {"NOT_FOUND", "RESOURCE_NOT_FOUND"}:
+        return
+    control = each["StandardsControlAssociationId"]["SecurityControlId"]
+    said = f"AWS said {code} for {control}: {each.get('ErrorReason') or 'no reason'}"
+    if code == "ACCESS_DENIED":
+        message = f"The permission {action} is missing ({place}). ({said})"
+        raise PermissionMissingError(message)
+    if code == "LIMIT_EXCEEDED":
+        message = f"{action} ({place}): AWS refused a part of the request. Run again. ({said})"
+        raise PassingAwsError(message)
+    message = f"{action} ({place}): AWS refused a part of the request. ({said})"
+    raise AwsError(message)
+
+
+def _by_subscription(clients: AwsClients, standard: str) -> list[Row]:
+    """By the standard's own ids: the older calls, which more roles are allowed to use."""
+    place = f"{clients.region}, {standard}"
+    api = clients.security_hub()
+    action = "securityhub:GetEnabledStandards"
+    arn = standard_arn(standard, clients.region)
+    subscription = None
+    with aws_call(action, place=place, aws=clients.aws):
+        for page in api.get_paginator("get_enabled_standards").paginate():
+            for each in _member(page, "StandardsSubscriptions", action):
+                if each["StandardsArn"] == arn:
+                    subscription = each["StandardsSubscriptionArn"]
+    if subscription is None:
+        raise _not_enabled(standard, clients.region)
+    action = "securityhub:DescribeStandardsControls"
+    rows: list[Row] = []
+    with aws_call(action, place=place, aws=clients.aws):
+        pages = api.get_paginator("describe_standards_controls").paginate(
+            StandardsSubscriptionArn=subscription, PaginationConfig={"PageSize": DEFINITIONS_PAGE}
+        )
+        for described in pages:
+            for control in _member(described, "Controls", action):
+                url = control.get("RemediationUrl")
+                # Consolidated findings only have the security control id, which this call does not
+                # give; the address of the remediation page usually has it.
+                match = _SECURITY_CONTROL_URL.search(url or "")
+                rows.append(
+                    {
+                        "control_id": match[1] if match else control["ControlId"],
+                        "title": control["Title"],
+                        "severity": control["SeverityRating"],
+                        "enabled": control["ControlStatus"] == "ENABLED",
+                        "standard_control_ids": control["ControlId"],
+                        "remediation_url": url,
+                        "source": "security_hub",
+                    }
+                )
+    return rows
+
+
+def _pack_rules(clients: AwsClients, pack: str) -> list[Row]:
+    deployed = find_pack(clients, pack)
+    action = "config:DescribeConformancePackCompliance"
+    rows: list[Row] = []
+    with aws_call(action, place=f"{clients.region}, {deployed}", aws=clients.aws):
+        pages = (
+            clients.config()
+            .get_paginator("describe_conformance_pack_compliance")
+            .paginate(ConformancePackName=deployed, PaginationConfig={"PageSize": PACK_RULES_PAGE})
+        )
+        for page in pages:
+            for rule in _member(page, "ConformancePackRuleComplianceList", action):
+                rows.append(_rule(rule["ConfigRuleName"], "config"))
+    if not rows:
+        message = (
+            f"The conformance pack {deployed} in {clients.region} has no rules: it may still be "
+            "deploying, or its deployment failed. Look at its status in AWS Config."
+        )
+        raise AwsError(message)
+    return rows
+
+
+def _rule(name: str, source: str) -> Row:
+    canonical = canonical_rule_name(name)
+    return {
+        "control_id": canonical,
+        "title": canonical,
+        "severity": RULE_SEVERITY,
+        "enabled": True,
+        "standard_control_ids": None,
+        "remediation_url": None,
+        "source": source,
+    }
+
+
+def _one_a_control(rows: list[Row]) -> list[Row]:
+    """Puts rows of one control together: two rules of a standard may be the same control."""
+    merged: dict[str, Row] = {}
+    for row in rows:
+        first = merged.setdefault(row["control_id"], row)
+        if first is row:
+            continue
+        ids = {
+            each
+            for ids in (first["standard_control_ids"], row["standard_control_ids"])
+            for each in (ids or "").split(SEPARATOR)
+            if each
+        }
+        merged[row["control_id"]] = {
+            **first,
+            "enabled": first["enabled"] or row["enabled"],
+            "standard_control_ids": SEPARATOR.join(sorted(ids)) or None,
+        }
+    return list(merged.values())
+
+
+def _not_enabled(standard: str, region: str) -> AwsError:
+    return AwsError(
+        f"The standard {standard} is not enabled in {region} of this account: AWS lists no enabled "
+        "control of it. Enable it in Security Hub there, or take the report out of the settings."
+    )
+
+
+def _member(reply: Any, name: str, action: str) -> list[Any]:  # noqa: ANN401 - a TypedDict
+    """A list that a reply must have: botocore takes a cut body for a reply without members."""
+    if name not in reply:
+        message = f"{action}: the reply is incomplete, it has no {name}. Start the run again."
+        raise PassingAwsError(message)
+    value: list[Any] = reply[name]
+    return value
+
+
+def _batches(items: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

@@ -1,0 +1,282 @@
+"""Tries the permissions a run needs, one by one, before the run does.
+
+Each with the smallest call that AWS authorizes; nothing is written anywhere. What a missing one
+means for a run is said with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from posture_pipeline.aws import cloudwatch, organizations, security_hub
+from posture_pipeline.aws.clients import AwsClients, NotEnabledError, aws_call, error_code
+from posture_pipeline.aws.security_hub import shards, standard_arn
+from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
+
+if TYPE_CHECKING:
+    from posture_pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionResult:
+    """What trying one permission showed.
+
+    Attributes:
+        action: The IAM action.
+        ok: Allowed, or not; null when it could not be told.
+        why: What showed it, or what to do.
+        needed_for: What a run needs it for.
+        required: A run fails without it; otherwise it goes on with less.
+    """
+
+    action: str
+    ok: bool | None
+    why: str
+    needed_for: str
+    required: bool = True
+
+
+Try = Callable[[], str]
+"""Makes the call; returns what it showed, or raises."""
+
+
+class _CannotTellError(Exception):
+    """The call cannot be tried here."""
+
+
+def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionResult]:
+    """Tries every permission that a run with these settings needs.
+
+    Raises:
+        CredentialsError: There are no credentials, or they are refused: nothing else can be tried.
+    """
+    results = [
+        _tried(
+            security_hub.ACTION,
+            f"the findings of {region}",
+            lambda region=region: _get_findings(clients, settings, region),  # type: ignore[misc]
+        )
+        for region in settings.aws.collect_regions
+    ]
+    standards = [report.standard for report in settings.reports if report.standard]
+    packs = [r.conformance_pack for r in settings.reports if r.conformance_pack]
+    if standards:
+        results += _control_calls(clients, standards[0])
+    if packs:
+        results += [
+            _tried(
+                "config:DescribeConformancePacks",
+                "finding the conformance packs of the reports",
+                lambda: _describe_packs(clients),
+            ),
+            _tried(
+                "config:DescribeConformancePackCompliance",
+                "the rules of the conformance packs",
+                lambda: _describe_pack_rules(clients, packs[0]),
+            ),
+        ]
+    results += [
+        _tried(
+            organizations.LIST_ACTION,
+            "the accounts, their names and states; without it they come from findings",
+            lambda: _list_accounts(clients),
+            required=False,
+        ),
+        _tried(
+            organizations.TAGS_ACTION,
+            "workload, environment and owner from account tags",
+            lambda: _list_tags(clients),
+            required=False,
+        ),
+    ]
+    if settings.metrics.enabled:
+        results += [
+            _tried(
+                cloudwatch.ACTION,
+                "publishing the scores",
+                lambda: _put_metric_data(clients, settings.metrics.namespace),
+            ),
+            _tried(
+                cloudwatch.DASHBOARD_ACTION,
+                "publishing the dashboards",
+                lambda: _put_dashboard(clients),
+            ),
+        ]
+    return results
+
+
+def _tried(action: str, needed_for: str, call: Try, *, required: bool = True) -> PermissionResult:
+    try:
+        why = call()
+    except CredentialsError:
+        raise
+    except _CannotTellError as reason:
+        return PermissionResult(action, None, str(reason), needed_for, required)
+    except PermissionMissingError as error:
+        return PermissionResult(action, False, str(error), needed_for, required)
+    except NotEnabledError as error:
+        return PermissionResult(action, False, str(error), needed_for, required)
+    except AwsError as error:
+        why = f"The call failed for another reason: {error}"
+        return PermissionResult(action, None, why, needed_for, required)
+    return PermissionResult(action, True, why, needed_for, required)
+
+
+def _get_findings(clients: AwsClients, settings: Settings, region: str) -> str:
+    # With the filters of a run, so that an endpoint that refuses them shows it here.
+    wanted = shards(settings, clients.now().date())
+    shard = next(each for each in wanted if each.region == region)
+    with aws_call(security_hub.ACTION, place=region, aws=clients.aws):
+        clients.security_hub(region).get_findings(Filters=cast("Any", shard.filters), MaxResults=1)
+    return "Findings can be read with the filters of a run."
+
+
+def _control_calls(clients: AwsClients, standard: str) -> list[PermissionResult]:
+    """The two calls of the first way, and, only if one of them is denied, of the second."""
+    arn = standard_arn(standard, clients.region)
+    api = clients.security_hub()
+
+    def definitions() -> str:
+        action = "securityhub:ListSecurityControlDefinitions"
+        with aws_call(action, place=clients.region, aws=clients.aws):
+            api.list_security_control_definitions(StandardsArn=arn, MaxResults=1)
+        return "The controls of a standard can be listed."
+
+    def associations() -> str:
+        action = "securityhub:BatchGetStandardsControlAssociations"
+        with aws_call(action, place=clients.region, aws=clients.aws):
+            api.batch_get_standards_control_associations(
+                StandardsControlAssociationIds=[{"SecurityControlId": "IAM.4", "StandardsArn": arn}]
+            )
+        return "It can be asked which controls are enabled."
+
+    def subscriptions() -> str:
+        with aws_call("securityhub:GetEnabledStandards", place=clients.region, aws=clients.aws):
+            api.get_enabled_standards(MaxResults=1)
+        return "The enabled standards can be listed."
+
+    def controls() -> str:
+        action = "securityhub:DescribeStandardsControls"
+        with aws_call(action, place=clients.region, aws=clients.aws):
+            reply = api.get_enabled_standards(MaxResults=1)
+            found = reply.get("StandardsSubscriptions") or []
+            if not found:
+                message = "No standard is enabled here, so there is nothing to try it with."
+                raise _CannotTellError(message)
+            api.describe_standards_controls(
+                StandardsSubscriptionArn=found[0]["StandardsSubscriptionArn"], MaxResults=1
+            )
+        return "The controls of an enabled standard can be listed."
+
+    purpose = "the controls of the standards"
+    first = [
+        _tried("securityhub:ListSecurityControlDefinitions", purpose, definitions),
+        _tried("securityhub:BatchGetStandardsControlAssociations", purpose, associations),
+    ]
+    if all(result.ok is not False for result in first):
+        return first
+    instead = f"{purpose}, where the two calls above are not allowed"
+    second = [
+        _tried("securityhub:GetEnabledStandards", instead, subscriptions),
+        _tried("securityhub:DescribeStandardsControls", instead, controls),
+    ]
+    if all(result.ok for result in second):
+        first = [
+            PermissionResult(r.action, r.ok, r.why, r.needed_for, required=False) for r in first
+        ]
+    return first + second
+
+
+def _describe_packs(clients: AwsClients) -> str:
+    with aws_call("config:DescribeConformancePacks", place=clients.region, aws=clients.aws):
+        clients.config().describe_conformance_packs(Limit=1)
+    return "The conformance packs can be listed."
+
+
+def _describe_pack_rules(clients: AwsClients, pack: str) -> str:
+    # The plain name need not exist; AWS tells a caller without the permission so before it looks.
+    action = "config:DescribeConformancePackCompliance"
+    return _refused_for_content(
+        action,
+        clients,
+        {"NoSuchConformancePackException"},
+        lambda: clients.config().describe_conformance_pack_compliance(
+            ConformancePackName=pack, Limit=1
+        ),
+    )
+
+
+def _list_accounts(clients: AwsClients) -> str:
+    with aws_call(organizations.LIST_ACTION, place=clients.region, aws=clients.aws):
+        clients.organizations().list_accounts(MaxResults=1)
+    return "The accounts can be listed."
+
+
+def _list_tags(clients: AwsClients) -> str:
+    try:
+        with aws_call(organizations.LIST_ACTION, place=clients.region, aws=clients.aws):
+            pages = clients.organizations().get_paginator("list_accounts").paginate()
+            account = next((each["Id"] for page in pages for each in page["Accounts"]), None)
+    except CredentialsError:
+        raise
+    except AwsError as error:
+        message = "It needs an account to be tried with, and the accounts cannot be listed."
+        raise _CannotTellError(message) from error
+    if account is None:
+        message = "The organization lists no account to try it with."
+        raise _CannotTellError(message)
+    with aws_call(organizations.TAGS_ACTION, place=f"account {account}", aws=clients.aws):
+        clients.organizations().list_tags_for_resource(ResourceId=account)
+    return "The tags of an account can be read."
+
+
+def _put_metric_data(clients: AwsClients, namespace: str) -> str:
+    return _refused_for_content(
+        cloudwatch.ACTION,
+        clients,
+        {
+            "InvalidParameterCombination",
+            "InvalidParameterCombinationException",
+            "InvalidParameterValue",
+            "InvalidParameterValueException",
+            "MissingParameter",
+            "MissingRequiredParameterException",
+            "ValidationError",
+        },
+        lambda: clients.cloudwatch().put_metric_data(Namespace=namespace, MetricData=[]),
+    )
+
+
+def _put_dashboard(clients: AwsClients) -> str:
+    return _refused_for_content(
+        cloudwatch.DASHBOARD_ACTION,
+        clients,
+        {"DashboardInvalidInputError", "InvalidParameterInput", "InvalidParameterValue"},
+        lambda: clients.cloudwatch().put_dashboard(
+            DashboardName="posture-permission-check", DashboardBody="{"
+        ),
+    )
+
+
+def _refused_for_content(
+    action: str, clients: AwsClients, codes: set[str], call: Callable[[], object]
+) -> str:
+    """Tries a call whose content cannot be taken, so that nothing is written.
+
+    AWS checks the permission before the content; AWS does not promise that order, so the text says
+    what was seen.
+    """
+    try:
+        with aws_call(action, place=clients.region, aws=clients.aws):
+            call()
+    except AwsError as error:
+        code = error_code(error)
+        if code in codes:
+            return (
+                f"Tried with a request without content: AWS refused that ({code}), and not the "
+                "permission."
+            )
+        raise
+    return "Tried with a request that has nothing to write: AWS took it."

@@ -1,0 +1,288 @@
+"""Asset checks: between findings and publishing, blocking where a wrong number would go out.
+
+Every check compares what is stored with what was stored before it; none repeats how a table is
+made. (No `from __future__ import annotations`: Dagster reads the annotation of `context`.)
+"""
+
+import warnings
+
+import dagster as dg
+import polars as pl
+
+from posture_pipeline.lake import snapshot
+from posture_pipeline.lake.store import Lake
+from posture_pipeline.model.consistency import (
+    inconsistent_scores,
+    missing_or_double_accounts,
+    unexplained_moves,
+)
+from posture_pipeline.partitions import day_of
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    ACCOUNT_SCORES,
+    CONTROL_STATUS,
+    MERGED_FINDINGS,
+    ORGANIZATION_ACCOUNTS,
+    ORGANIZATION_SCORES,
+    RAW_FINDING_PAGES,
+    WORKLOAD_SCORES,
+)
+from posture_pipeline.settings import Settings
+
+NAMES_SHOWN = 10
+
+
+def asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDefinition]:
+    """All checks of the daily job."""
+    with warnings.catch_warnings():
+        # Partitioned checks are a preview in Dagster; a test holds what we need of them.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return _asset_checks(daily)
+
+
+def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDefinition]:
+
+    @dg.asset_check(
+        asset=RAW_FINDING_PAGES,
+        blocking=True,
+        partitions_def=daily,
+        description="Every shard of the collection ended on a page without a next token.",
+    )
+    def every_shard_is_complete(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        shards = lake.require(RAW_FINDING_PAGES, day_of(context)).details["shards"]
+        open_shards = [name for name, counts in shards.items() if not counts["complete"]]
+        return dg.AssetCheckResult(
+            passed=bool(shards) and not open_shards,
+            metadata={"shards": len(shards), "incomplete": open_shards[:NAMES_SHOWN]},
+        )
+
+    @dg.asset_check(
+        asset=MERGED_FINDINGS.name,
+        blocking=True,
+        partitions_def=daily,
+        description="Records collected = findings + duplicates + quarantined records.",
+    )
+    def every_record_is_accounted_for(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        collected = lake.require(RAW_FINDING_PAGES, day).rows
+        merged = lake.require(MERGED_FINDINGS.name, day)
+        stored = lake.scan(MERGED_FINDINGS, day).select(pl.len()).collect().item()
+        counts = merged.details
+        passed = (
+            collected == counts["records"]
+            and counts["records"] == stored + counts["duplicates"] + counts["quarantined"]
+            and stored == merged.rows
+        )
+        return dg.AssetCheckResult(
+            passed=passed,
+            metadata={
+                "collected": collected,
+                "findings": stored,
+                "duplicates": counts["duplicates"],
+                "quarantined": counts["quarantined"],
+            },
+        )
+
+    @dg.asset_check(
+        asset=MERGED_FINDINGS.name,
+        partitions_def=daily,
+        description="Few records were unreadable (checks.quarantine_share of the settings).",
+    )
+    def few_records_are_quarantined(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        counts = lake.require(MERGED_FINDINGS.name, day_of(context)).details
+        share = counts["quarantined"] / counts["records"] if counts["records"] else 0.0
+        return dg.AssetCheckResult(
+            passed=share <= settings.checks.quarantine_share,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={
+                "quarantined": counts["quarantined"],
+                "share": share,
+                "limit": settings.checks.quarantine_share,
+            },
+        )
+
+    @dg.asset_check(
+        asset=ACCOUNT_FINDINGS.name,
+        blocking=True,
+        partitions_def=daily,
+        description="The account files hold exactly the merged findings.",
+    )
+    def account_files_hold_every_finding(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        merged = lake.require(MERGED_FINDINGS.name, day)
+        split = lake.require(ACCOUNT_FINDINGS.name, day)
+        stored = lake.scan(ACCOUNT_FINDINGS, day).select(pl.len()).collect().item()
+        return dg.AssetCheckResult(
+            passed=merged.rows == stored == split.rows,
+            metadata={"merged": merged.rows, "account_findings": stored},
+        )
+
+    @dg.asset_check(
+        asset=ORGANIZATION_ACCOUNTS.name,
+        partitions_def=daily,
+        description="Organizations could list all accounts, with their tags.",
+    )
+    def accounts_could_be_listed(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        commit = lake.require(ORGANIZATION_ACCOUNTS.name, day_of(context))
+        reason = commit.details.get("incomplete")
+        return dg.AssetCheckResult(
+            passed=reason is None,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"accounts": commit.rows, "left_out": reason or "nothing"},
+        )
+
+    @dg.asset_check(
+        asset=ACCOUNT_SCORES.name,
+        blocking=True,
+        partitions_def=daily,
+        description="Every active account stands exactly once in each report.",
+    )
+    def every_account_is_scored_once(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        wrong = missing_or_double_accounts(
+            lake.read(ACCOUNT_SCORES, day),
+            snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day)),
+            [report.name for report in settings.reports],
+        )
+        return _none_wrong(wrong, ["report", "account_id", "rows"])
+
+    @dg.asset_check(
+        asset=ACCOUNT_SCORES.name,
+        partitions_def=daily,
+        description="Every account resolves to a workload and an environment.",
+    )
+    def accounts_have_a_workload(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        rows = (
+            lake.read(ACCOUNT_SCORES, day_of(context))
+            .filter(pl.col("workload_source") == "account_name")
+            .unique("account_id")
+            .sort("account_id")
+        )
+        return _none_wrong(
+            rows, ["account_id", "account_name"], severity=dg.AssetCheckSeverity.WARN
+        )
+
+    @dg.asset_check(
+        asset=ACCOUNT_SCORES.name,
+        partitions_def=daily,
+        description="Every active account has findings; a silent one has no score.",
+    )
+    def no_account_is_silent(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        with_findings = snapshot.findings_of(lake, day).select("account_id").unique().collect()
+        rows = (
+            lake.read(ACCOUNT_SCORES, day)
+            .unique("account_id")
+            .join(with_findings, on="account_id", how="anti")
+            .sort("account_id")
+        )
+        return _none_wrong(
+            rows, ["account_id", "account_name"], severity=dg.AssetCheckSeverity.WARN
+        )
+
+    def scores_are_sane(table_name: str) -> dg.AssetChecksDefinition:
+        tables = {
+            each.name: each for each in (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
+        }
+        table = tables[table_name]
+
+        @dg.asset_check(
+            name=f"{table_name}_are_sane",
+            asset=table_name,
+            blocking=True,
+            partitions_def=daily,
+            description="Scores are within 0 and 100, failed within expected, counts add up.",
+        )
+        def sane(
+            context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+        ) -> dg.AssetCheckResult:
+            wrong = inconsistent_scores(lake.read(table, day_of(context)))
+            return _none_wrong(wrong, [*table.key, "score", "passed", "failed", "expected"])
+
+        return sane
+
+    @dg.asset_check(
+        asset=WORKLOAD_SCORES.name,
+        blocking=True,
+        partitions_def=daily,
+        additional_deps=[CONTROL_STATUS.name],
+        description=(
+            "No score moved by more than checks.score_move points since the newest earlier day "
+            "without a control whose status changed."
+        ),
+    )
+    def score_moves_have_a_control_behind_them(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        earlier = [each for each in lake.days(WORKLOAD_SCORES.name) if each < day]
+        if not earlier or lake.commit_of(CONTROL_STATUS.name, earlier[-1]) is None:
+            return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
+        before = earlier[-1]
+        wrong = unexplained_moves(
+            lake.read(WORKLOAD_SCORES, [before, day]),
+            lake.read(CONTROL_STATUS, [before, day]),
+            lake.read(ACCOUNT_SCORES, [before, day]),
+            points=settings.checks.score_move,
+        )
+        return _none_wrong(
+            wrong,
+            ["report", "workload", "environment", "score_before", "score"],
+            compared_with=before.isoformat(),
+        )
+
+    return [
+        every_shard_is_complete,
+        every_record_is_accounted_for,
+        few_records_are_quarantined,
+        account_files_hold_every_finding,
+        accounts_could_be_listed,
+        every_account_is_scored_once,
+        accounts_have_a_workload,
+        no_account_is_silent,
+        *(
+            scores_are_sane(table.name)
+            for table in (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
+        ),
+        score_moves_have_a_control_behind_them,
+    ]
+
+
+def _none_wrong(
+    rows: pl.DataFrame,
+    columns: list[str],
+    *,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    **facts: str,
+) -> dg.AssetCheckResult:
+    """Passed when there are no rows; otherwise the first of them are shown."""
+    from posture_pipeline.metadata import preview
+
+    shown = {"rows": preview(rows, columns)} if rows.height else {}
+    return dg.AssetCheckResult(
+        passed=rows.is_empty(),
+        severity=severity,
+        metadata={"wrong": rows.height, **facts, **shown},
+    )

@@ -1,0 +1,584 @@
+"""The commands of `posture`, each as a function from its arguments to an exit code.
+
+How arguments are read stands in `cli.py`, how rows are printed in `cli_output.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from posture_pipeline.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.table import Table
+
+    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.settings import Settings
+
+SETTINGS_FILE = "posture.yaml"
+
+DEMO_HOUR = time(6, tzinfo=UTC)
+"""When the demo's days are collected."""
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Simulates an organization for some days and scores each, as the daily run would."""
+    from posture_pipeline.cli_output import Progress
+    from posture_pipeline.running import dagster_instance, run_day
+    from posture_pipeline.simulation.server import serve
+    from posture_pipeline.simulation.settings import SimulationSettings
+
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=back) for back in reversed(range(arguments.days))]
+    settings = _demo_settings(arguments, days[0])
+    simulation = SimulationSettings(
+        seed=arguments.seed, accounts=arguments.accounts, rate_limit=None
+    )
+    print(
+        f"Simulating an organization of {arguments.accounts} accounts from "
+        f"{days[0].isoformat()} to {today.isoformat()}, one run of the pipeline a day."
+    )
+    with serve(simulation) as server, Progress() as progress:
+        at_endpoint = settings.model_copy(
+            update={
+                "simulation": None,
+                "aws": settings.aws.model_copy(
+                    update={"endpoint_url": server.url, "requests_per_second": None}
+                ),
+            }
+        )
+        with dagster_instance(settings) as instance:
+            for number, day in enumerate(days, 1):
+                server.set_clock(datetime.combine(day, DEMO_HOUR))
+                progress.prefix = f"Day {number} of {len(days)} ({day.isoformat()}): "
+                progress("starting")
+                run_day(at_endpoint, day, instance=instance, tell=progress)
+    where = Path(settings.lake)
+    print()
+    _show_scores(settings, today)
+    option = "" if arguments.lake == Path("demo") else f" --lake {shlex.quote(str(arguments.lake))}"
+    print(f"Lake:           {where}")
+    print(f"DuckDB catalog: {where / 'posture.duckdb'}")
+    print(
+        "\nNext:\n"
+        + ("  make up\n" if not option else f"  posture up{option}\n")
+        + "      the Dagster UI on this lake: runs, lineage, checks, daily partitions\n"
+        f"  posture controls --report fsbp --workload payments --environment production{option}\n"
+        "      what fails in one workload\n"
+        f"  posture query \"FROM trend('payments', 'production')\"{option}\n"
+        "      how it came to that, in SQL\n"
+        "  posture init && posture check && posture run\n"
+        "      the same for your own AWS organization\n"
+        f"(posture is {_posture_command()})"
+    )
+    return 0
+
+
+def simulate(arguments: argparse.Namespace) -> int:
+    """Runs the simulated organization until Ctrl-C."""
+    from posture_pipeline.simulation.server import run_forever
+    from posture_pipeline.simulation.settings import SimulationSettings
+
+    defaults = SimulationSettings()
+    run_forever(
+        SimulationSettings(
+            seed=arguments.seed,
+            accounts=arguments.accounts,
+            resources_per_account=arguments.resources,
+            control_finding_generator=(
+                "STANDARD_CONTROL" if arguments.per_standard else "SECURITY_CONTROL"
+            ),
+            rate_limit=None if arguments.no_rate_limit else defaults.rate_limit,
+        ),
+        arguments.port,
+        now=arguments.now,
+        echo=lambda line: print(line, flush=True),
+    )
+    return 0
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Collects, scores and publishes one day."""
+    settings = settings_of(arguments)
+    if settings.simulation is not None:
+        print(
+            "Using the simulated organization. For your own: posture init, then posture check.",
+            file=sys.stderr,
+        )
+    return _run_one(settings, arguments.date or datetime.now(UTC).date(), arguments)
+
+
+def import_findings(arguments: argparse.Namespace) -> int:
+    """Makes saved findings a day's snapshot and computes everything from it."""
+    from posture_pipeline.lake.saved_findings import find_files
+    from posture_pipeline.resources import SavedFindings
+
+    found = find_files(arguments.paths)
+    settings = _import_settings(arguments, found)
+    if arguments.date < settings.start_date:
+        settings = settings.model_copy(update={"start_date": arguments.date})
+    print(f"Importing {len(found):,} files as {arguments.date.isoformat()}.")
+    return _run_one(settings, arguments.date, arguments, source=SavedFindings(found))
+
+
+def _run_one(
+    settings: Settings,
+    day: date,
+    arguments: argparse.Namespace,
+    source: object = None,
+) -> int:
+    from posture_pipeline.cli_output import Progress
+    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.running import dagster_instance, run_day
+    from posture_pipeline.schemas import MERGED_FINDINGS
+
+    with Progress() as progress, dagster_instance(settings) as instance:
+        done = run_day(settings, day, instance=instance, tell=progress, source=source)  # type: ignore[arg-type]
+    merged = Lake(settings.lake).require(MERGED_FINDINGS.name, day)
+    print(
+        f"{day.isoformat()}: {merged.details['records']:,} records are {merged.rows:,} findings, "
+        f"{merged.details['duplicates']:,} duplicates and "
+        f"{merged.details['quarantined']:,} quarantined."
+    )
+    for warning in done.warnings:
+        print(f"Note: {warning}")
+    print()
+    _show_scores(settings, day)
+    option = _option_of(arguments, settings)
+    print(
+        f"Lake: {settings.lake}\nDagster run: {done.run_id}\n"
+        f"Next: posture scores{option}, posture controls --report ...{option}, posture up{option}"
+    )
+    return 0
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Becomes `dagster dev` on the lake's own Dagster home."""
+    from posture_pipeline.running import HOME_VARIABLE, prepare_home
+    from posture_pipeline.settings import SETTINGS_VARIABLE, find_settings
+
+    settings = settings_of(arguments)
+    home = prepare_home(settings)
+    config = arguments.config or _own_settings(arguments.lake) or find_settings(os.environ)
+    environment = {**os.environ, HOME_VARIABLE: str(home)}
+    if config is not None:
+        environment[SETTINGS_VARIABLE] = str(Path(config).resolve())
+    print(
+        f"Dagster UI on {settings.lake}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)"
+    )
+    sys.stdout.flush()
+    command = [
+        sys.executable,
+        "-m",
+        "dagster",
+        "dev",
+        "--module-name",
+        "posture_pipeline.definitions",
+        "--host",
+        arguments.host,
+        "--port",
+        str(arguments.port),
+    ]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - our own interpreter
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
+def scores(arguments: argparse.Namespace) -> int:
+    """Shows the scores of a day."""
+    from posture_pipeline.cli_output import print_rows
+    from posture_pipeline.schemas import table
+
+    settings = settings_of(arguments)
+    lake = existing_lake(settings)
+    scope = table(f"{arguments.scope}_scores")
+    day = arguments.date or _newest(lake, scope.name)
+    rows = lake.read(scope, day).sort([name for name in scope.key if name != "account_id"])
+    if arguments.report is not None:
+        rows = _only(rows, "report", arguments.report, day)
+
+    def as_table(rows: pl.DataFrame) -> Table:
+        if arguments.report is None:
+            return _overview(rows, arguments.scope, settings, day)
+        return _one_report(rows, arguments.scope, settings, day)
+
+    print_rows(rows, arguments.format, as_table)
+    return 0
+
+
+def controls(arguments: argparse.Namespace) -> int:
+    """Shows the controls of an account, or of a workload and environment."""
+    import polars as pl
+
+    from posture_pipeline.cli_output import print_rows
+    from posture_pipeline.lake import snapshot
+    from posture_pipeline.model.scoring import status_in_scope
+    from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
+
+    of_workload = arguments.workload is not None and arguments.environment is not None
+    half = (arguments.workload is None) != (arguments.environment is None)
+    if half or of_workload == (arguments.account is not None):
+        message = "Name either --account ID, or --workload W and --environment E."
+        raise InputError(message)
+    settings = settings_of(arguments)
+    lake = existing_lake(settings)
+    day = arguments.date or _newest(lake, CONTROL_STATUS.name)
+    rows = _only(lake.read(CONTROL_STATUS, day), "report", arguments.report, day)
+    if of_workload:
+        accounts = lake.read(ACCOUNT_SCORES, day).unique("account_id")
+        accounts = _only(accounts, "workload", arguments.workload, day)
+        accounts = _only(accounts, "environment", arguments.environment, day)
+        keys = ["workload", "environment"]
+        rows = rows.join(accounts.select("account_id", *keys), on="account_id")
+        scope = status_in_scope(rows.lazy(), ["date", "report_kind", *keys]).collect()
+        order = [name if name != "account_id" else keys for name in CONTROL_STATUS.names]
+        rows = scope.select(pl.col(name) for name in order)
+        title = f"{arguments.workload} {arguments.environment}"
+    else:
+        rows = _only(rows, "account_id", arguments.account, day)
+        title = f"account {arguments.account}"
+    expected = snapshot.expected_of(lake, [settings.report(arguments.report)], day)
+    worst_first = {"FAILED": 0, "UNKNOWN": 1, "PASSED": 2, "NO_DATA": 3}
+    severities = {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 2, "LOW": 3}
+    rows = rows.join(expected.select("control_id", "title"), on="control_id", how="left").sort(
+        pl.col("status").replace_strict(worst_first, default=9),
+        pl.col("severity").replace_strict(severities, default=9),
+        "control_id",
+    )
+    print_rows(
+        rows,
+        arguments.format,
+        lambda rows: _controls_table(rows, f"{arguments.report}, {title}, {day.isoformat()}"),
+    )
+    return 0
+
+
+def query(arguments: argparse.Namespace) -> int:
+    """Answers one SQL question over the catalog."""
+    from posture_pipeline.cli_output import plain_table, print_rows
+    from posture_pipeline.lake.catalog import publish
+
+    rows = publish.query(existing_lake(settings_of(arguments)), arguments.sql)
+    print_rows(rows, arguments.format, plain_table)
+    return 0
+
+
+# --- settings ---------------------------------------------------------------------------------
+
+
+def init(arguments: argparse.Namespace) -> int:
+    """Writes the commented settings file."""
+    target: Path = arguments.config
+    if target.exists() and not arguments.force:
+        message = f"{target} is there already; --force replaces it."
+        raise InputError(message)
+    shipped = files("posture_pipeline").joinpath(SETTINGS_FILE)
+    target.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    print(f"Wrote {target}. Look through it, then: posture check")
+    return 0
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Validates the settings and tries the permissions that a run needs."""
+    from posture_pipeline.aws.permissions import try_permissions
+    from posture_pipeline.cli_output import new_table, print_table
+    from posture_pipeline.resources import AwsSource, source_of
+
+    settings = settings_of(arguments)
+    print(f"The settings are valid: {len(settings.reports)} reports, lake {settings.lake}.")
+    with source_of(settings) as source:
+        assert isinstance(source, AwsSource)
+        results = try_permissions(source.clients, settings)
+    table = new_table(None, [("Permission", False), ("", False), ("Needed for", False)])
+    for result in results:
+        word = {True: "[green]ok[/green]", None: "[yellow]not tried[/yellow]"}.get(
+            result.ok, "[red]missing[/red]" if result.required else "[yellow]missing[/yellow]"
+        )
+        table.add_row(result.action, word, f"{result.needed_for}\n[dim]{result.why}[/dim]")
+    print_table(table)
+    missing = [result.action for result in results if result.ok is False and result.required]
+    if missing:
+        message = f"A run needs permissions that are missing: {', '.join(missing)}."
+        raise InputError(message)
+    print("A run has every permission it needs.")
+    return 0
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings that `--config`, `--lake`, the environment or the folder name.
+
+    Raises:
+        SettingsError: They are not valid.
+        InputError: The settings file that was named is not there.
+    """
+    from posture_pipeline.settings import find_settings, load_settings
+
+    config: Path | None = arguments.config
+    if config is not None and not config.is_file():
+        message = f"There is no settings file {config}; `posture init` writes one."
+        raise InputError(message)
+    own = _own_settings(arguments.lake)
+    if config is None and arguments.lake is not None:
+        settings = load_settings(own)
+        return settings if own else settings.model_copy(update={"lake": arguments.lake})
+    settings = load_settings(config or find_settings(os.environ))
+    if arguments.lake is not None:
+        settings = settings.model_copy(update={"lake": arguments.lake})
+    return settings
+
+
+def existing_lake(settings: Settings) -> Lake:
+    """The lake of the settings, for reading.
+
+    Raises:
+        InputError: There is none.
+    """
+    from posture_pipeline.lake.store import Lake
+
+    if "://" not in settings.lake and not Path(settings.lake).is_dir():
+        message = (
+            f"There is no lake at {settings.lake} yet. Run posture demo, posture run or "
+            f"posture import first, or name another with --lake or --config."
+        )
+        raise InputError(message)
+    return Lake(settings.lake)
+
+
+def _own_settings(lake: str | None) -> Path | None:
+    """The settings file inside a lake's folder, if it has one."""
+    own = Path(lake or ".") / SETTINGS_FILE
+    return own if lake is not None and own.is_file() else None
+
+
+def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
+    """Writes the demo's settings into its lake, so that later commands find them."""
+    import yaml
+
+    from posture_pipeline.settings import DEMO_REPORTS, load_settings
+
+    folder: Path = arguments.lake
+    path = folder / SETTINGS_FILE
+    simulation = {"seed": arguments.seed, "accounts": arguments.accounts}
+    start = first
+    if path.is_file():
+        settings = load_settings(path)
+        if settings.simulation is None or settings.simulation.model_dump() != simulation:
+            message = (
+                f"{folder} holds another lake (its {SETTINGS_FILE} differs). "
+                f"Remove it, or choose another folder with --lake."
+            )
+            raise InputError(message)
+        start = min(first, settings.start_date)
+    elif folder.exists() and any(folder.iterdir()):
+        message = f"{folder} is not empty and holds no demo; choose another with --lake."
+        raise InputError(message)
+    folder.mkdir(parents=True, exist_ok=True)
+    raw = {
+        "lake": ".",
+        "start_date": start,
+        "simulation": simulation,
+        "reports": [report.model_dump(mode="json", exclude_none=True) for report in DEMO_REPORTS],
+    }
+    path.write_text(
+        "# Settings of the demo: the simulated organization instead of AWS.\n"
+        + yaml.safe_dump(raw, sort_keys=False),
+        encoding="utf-8",
+    )
+    return load_settings(path)
+
+
+def _import_settings(arguments: argparse.Namespace, found: Sequence[Path]) -> Settings:
+    """The settings of an import; without a file, reports for the standards that are found."""
+    import yaml
+
+    from posture_pipeline.lake.saved_findings import standards_in
+    from posture_pipeline.settings import Settings, load_settings
+
+    named = arguments.config or _own_settings(arguments.lake)
+    working = Path(SETTINGS_FILE)
+    if named is not None or os.environ.get("POSTURE_CONFIG") or working.is_file():
+        return settings_of(arguments)
+    lake = Path(arguments.lake or Settings().lake)
+    own = lake / SETTINGS_FILE
+    if own.is_file():
+        return load_settings(own)
+    standards = standards_in(found)
+    if not standards:
+        message = (
+            "No finding names a standard, so there is no report to score. Write a "
+            "posture.yaml (posture init) with the reports you want, and import again."
+        )
+        raise SettingsError(message)
+    raw = {
+        "lake": ".",
+        "reports": [
+            {"name": standard.replace("/v/", "-v").lower(), "standard": standard}
+            for standard in standards
+        ],
+        "metrics": {"enabled": False},
+        "start_date": min(arguments.date, Settings().start_date),
+    }
+    lake.mkdir(parents=True, exist_ok=True)
+    own.write_text(
+        "# Settings of this lake: a report for each standard that the imported findings name.\n"
+        + yaml.safe_dump(raw, sort_keys=False),
+        encoding="utf-8",
+    )
+    print(f"Wrote {own}, with a report for each standard in the findings.")
+    return load_settings(own)
+
+
+# --- tables for people ------------------------------------------------------------------------
+
+
+def _newest(lake: Lake, name: str) -> date:
+    day = lake.last_day(name)
+    if day is None:
+        message = (
+            f"The lake {lake.root} has no scores yet. Run posture run or posture import first."
+        )
+        raise InputError(message)
+    return day
+
+
+def _only(rows: pl.DataFrame, column: str, value: str, day: date) -> pl.DataFrame:
+    """The rows with that value; an error that names the ones there are, when there are none."""
+    import polars as pl
+
+    kept = rows.filter(pl.col(column) == value)
+    if kept.height:
+        return kept
+    known = rows[column].drop_nulls().unique().sort().to_list()
+    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    label = column.replace("_id", "")
+    message = f"On {day.isoformat()} there is no {label} {value!r}; there are: {shown or 'none'}."
+    raise InputError(message)
+
+
+_SCOPE_COLUMNS = {
+    "account": ["account_id", "account_name"],
+    "workload": ["workload", "environment"],
+    "organization": [],
+}
+
+
+def _show_scores(settings: Settings, day: date) -> None:
+    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
+
+    lake = Lake(settings.lake)
+    print_table(_overview(lake.read(WORKLOAD_SCORES, day), "workload", settings, day))
+    print_table(_overview(lake.read(ORGANIZATION_SCORES, day), "organization", settings, day))
+
+
+def _overview(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> Table:
+    """One row a scope, one column a report."""
+    from rich.markup import escape
+
+    from posture_pipeline.cli_output import cell, new_table, score_cell
+
+    keys = _SCOPE_COLUMNS[scope]
+    reports = rows["report"].unique().sort().to_list()
+    table = new_table(
+        f"Scores by {scope}, {day.isoformat()}",
+        [
+            *((key.replace("_", " "), False) for key in keys),
+            *((report, True) for report in reports),
+        ],
+    )
+    wide = rows.select(*keys, "report", "score").sort(keys or ["report"])
+    scores_of: dict[tuple[str, ...], dict[str, float | None]] = {}
+    for *place, report, score in wide.iter_rows():
+        scores_of.setdefault(tuple(place), {})[report] = score
+    for scope_place, by_report in scores_of.items():
+        table.add_row(
+            *(escape(cell(part)) for part in scope_place),
+            *(score_cell(by_report.get(report), settings.thresholds) for report in reports),
+        )
+    return table
+
+
+def _one_report(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> Table:
+    """One row a scope with what its score counts, lowest score first."""
+    from rich.markup import escape
+
+    from posture_pipeline.cli_output import cell, new_table, score_cell
+
+    keys = _SCOPE_COLUMNS[scope]
+    counts = ["passed", "failed", "unknown", "no_data", "assumed", "failed_findings"]
+    table = new_table(
+        f"{rows['report'][0]} by {scope}, {day.isoformat()}",
+        [
+            *((key.replace("_", " "), False) for key in keys),
+            ("score", True),
+            ("resource score", True),
+            *((count.replace("_", " "), True) for count in counts),
+            ("reason", False),
+        ],
+    )
+    for row in rows.sort("score", nulls_last=True).iter_rows(named=True):
+        table.add_row(
+            *(escape(cell(row[key])) for key in keys),
+            score_cell(row["score"], settings.thresholds),
+            score_cell(row["resource_score"], settings.thresholds),
+            *(cell(row[count]) for count in counts),
+            cell(row["reason"]),
+        )
+    return table
+
+
+def _controls_table(rows: pl.DataFrame, title: str) -> Table:
+    from rich.markup import escape
+
+    from posture_pipeline.cli_output import cell, new_table
+
+    colours = {"FAILED": "red", "UNKNOWN": "yellow", "PASSED": "green", "NO_DATA": "dim"}
+    columns = ["passed_findings", "failed_findings", "unknown_findings", "suppressed_findings"]
+    table = new_table(
+        title,
+        [
+            ("status", False),
+            ("severity", False),
+            ("control", False),
+            *((column.removesuffix("_findings"), True) for column in columns),
+            ("title", False),
+        ],
+    )
+    for row in rows.iter_rows(named=True):
+        colour = colours.get(row["status"], "")
+        assumed = " (assumed)" if row["basis"] == "assumed" else ""
+        table.add_row(
+            f"[{colour}]{row['status']}[/{colour}]{assumed}",
+            cell(row["severity"]),
+            escape(row["control_id"]),
+            *(cell(row[column]) for column in columns),
+            escape(cell(row["title"])),
+        )
+    return table
+
+
+def _option_of(arguments: argparse.Namespace, settings: Settings) -> str:
+    if arguments.config is not None:
+        return f" --config {shlex.quote(str(arguments.config))}"
+    if arguments.lake is not None or not Path(SETTINGS_FILE).is_file():
+        return f" --lake {shlex.quote(settings.lake)}"
+    return ""
+
+
+def _posture_command() -> str:
+    """How this command was started, for people who have not activated the environment."""
+    return shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0] else "posture"

@@ -1,0 +1,212 @@
+"""The large tables of findings: raw pages merged into parquet, then split into account files.
+
+Memory stays flat whatever the number of findings: one raw file, or one group of accounts, at a
+time. What a record means is decided in `model/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import polars as pl
+
+from posture_pipeline.lake import layout
+from posture_pipeline.lake.raw_pages import raw_files, read_pages
+from posture_pipeline.lake.store import Commit, Lake, PartitionWriter
+from posture_pipeline.model.asff import parse_pages
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    MERGED_FINDINGS,
+    QUARANTINE,
+    RAW_FINDING_PAGES,
+)
+
+ROWS_IN_MEMORY = 250_000
+"""Findings held at once while splitting by account: about 0.4 GB."""
+
+CARRIED = ("collected_at", "collect", "source", "archived_findings")
+"""Facts of the collection that every later commit of the day keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What merging made of the records of a day.
+
+    `records == findings + duplicates + quarantined` always holds.
+    """
+
+    findings: Commit
+    quarantine: Commit
+    records: int
+    duplicates: int
+    quarantined: int
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def merge_pages(
+    lake: Lake, day: date, *, progress: Callable[[int], None] = lambda _: None
+) -> Merged:
+    """Merges each raw file of a day into one parquet file of findings; bad records set aside.
+
+    A finding that was collected more than once (the set moved while paging) is kept once, by its
+    newest UpdatedAt.
+
+    Args:
+        lake: Where the pages are, and where the tables go.
+        day: The partition.
+        progress: Told the number of records read so far, after each file.
+
+    Raises:
+        LakeError: The day was never collected.
+    """
+    raw = lake.require(RAW_FINDING_PAGES, day)
+    findings = lake.write(MERGED_FINDINGS, day)
+    quarantine = lake.write(QUARANTINE, day)
+    keys: list[tuple[str, pl.Series]] = []
+    reasons: dict[str, int] = {}
+    records = 0
+    for shard, path, first_page in raw_files(lake, day):
+        pages = read_pages(lake, day, path)
+        parsed = parse_pages(enumerate(pages, first_page), day=day, shard=shard)
+        records += parsed.records
+        if parsed.findings.height:
+            keys.append((findings.add(parsed.findings), _key_hash(parsed.findings)))
+        if parsed.quarantine.height:
+            quarantine.add(
+                parsed.quarantine.with_columns(
+                    pl.lit(path).alias("file"), pl.col("line") - first_page
+                )
+            )
+            for reason, count in parsed.quarantine["reason"].value_counts().iter_rows():
+                reasons[reason] = reasons.get(reason, 0) + count
+        progress(records)
+    duplicates = _drop_duplicates(findings, keys)
+    carried = {name: raw.details[name] for name in CARRIED if name in raw.details}
+    quarantined = quarantine.rows
+    details: dict[str, Any] = {
+        **carried,
+        "records": records,
+        "duplicates": duplicates,
+        "quarantined": quarantined,
+        "raw_run": raw.run,
+    }
+    return Merged(
+        quarantine=quarantine.commit(details),
+        findings=findings.commit(details),
+        records=records,
+        duplicates=duplicates,
+        quarantined=quarantined,
+        reasons=reasons,
+    )
+
+
+def split_by_account(
+    lake: Lake, day: date, *, rows_in_memory: int = ROWS_IN_MEMORY
+) -> tuple[Commit, int]:
+    """Writes the findings of a day once more, one parquet file an account.
+
+    Args:
+        lake: Where both tables are.
+        day: The partition.
+        rows_in_memory: Findings held at once, unless one account has more.
+
+    Returns:
+        The commit and the number of accounts.
+
+    Raises:
+        LakeError: The day was never merged.
+    """
+    merged = lake.require(MERGED_FINDINGS.name, day)
+    scan = lake.scan(MERGED_FINDINGS, day)
+    counts = scan.group_by("account_id").len().sort("account_id").collect(engine="streaming")
+    writer = lake.write(ACCOUNT_FINDINGS, day)
+    for first, last in _account_ranges(counts, rows_in_memory):
+        group = scan.filter(pl.col("account_id").is_between(pl.lit(first), pl.lit(last))).collect(
+            engine="streaming"
+        )
+        for rows in group.sort("account_id", maintain_order=True).partition_by("account_id"):
+            writer.add(rows, layout.account_part(rows["account_id"][0]))
+    carried = {name: merged.details[name] for name in CARRIED if name in merged.details}
+    commit = writer.commit({**carried, "accounts": counts.height, "merged_run": merged.run})
+    return commit, counts.height
+
+
+def _account_ranges(counts: pl.DataFrame, rows_in_memory: int) -> Iterator[tuple[str, str]]:
+    """Ranges of neighbouring account ids that hold at most so many rows together.
+
+    Ranges rather than sets: the files of a shard have neighbouring ids, so that the others are
+    skipped by their statistics.
+    """
+    first = last = None
+    rows = 0
+    for account_id, count in counts.iter_rows():
+        if first is not None and last is not None and rows + count > rows_in_memory:
+            yield first, last
+            first, rows = None, 0
+        first = first or account_id
+        last = account_id
+        rows += count
+    if first is not None and last is not None:
+        yield first, last
+
+
+def _key_hash(findings: pl.DataFrame) -> pl.Series:
+    key = pl.struct(pl.col("product_arn").fill_null(""), "finding_id")
+    return findings.select(key.hash(seed=0)).to_series()
+
+
+def _drop_duplicates(writer: PartitionWriter, keys: list[tuple[str, pl.Series]]) -> int:
+    """Removes all but the newest of findings with the same key; returns how many went.
+
+    Hashes find the candidates without holding the snapshot; the real keys decide.
+    """
+    if not keys:
+        return 0
+    hashes = pl.concat([hashes for _, hashes in keys])
+    twice = hashes.filter(hashes.is_duplicated()).unique()
+    if twice.is_empty():
+        return 0
+    files = [name for name, hashes in keys if hashes.is_in(twice.implode()).any()]
+    candidates = []
+    for name in files:
+        rows = writer.read(name)
+        candidates.append(
+            rows.with_row_index("row")
+            .filter(_key_hash(rows).is_in(twice.implode()))
+            .with_columns(pl.lit(name).alias("file"))
+        )
+    losers = _superseded(pl.concat(candidates))
+    for (name,), rows in losers.group_by("file"):
+        kept = writer.read(str(name)).with_row_index("row").join(rows, on="row", how="anti")
+        writer.rewrite(str(name), kept.drop("row"), dropped=rows.height)
+    return losers.height
+
+
+def _superseded(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Rows (`file`, `row`) that a newer row with the same key replaces.
+
+    Equal times are decided by content alone, a failure first, so that the order in which the
+    pages came does not matter.
+    """
+    content = pl.struct(pl.exclude("file", "row", "shard", "page")).hash(seed=0)
+    return (
+        candidates.with_columns(
+            content.alias("content"),
+            (pl.col("compliance_status") == "FAILED").fill_null(value=False).alias("failed"),
+        )
+        .sort(
+            ["updated_at", "failed", "content", "file", "row"],
+            descending=[True, True, False, False, False],
+            nulls_last=True,
+        )
+        .with_columns(
+            pl.int_range(pl.len())
+            .over(pl.col("product_arn").fill_null(""), "finding_id")
+            .alias("n")
+        )
+        .filter(pl.col("n") > 0)
+        .select("file", "row")
+    )

@@ -1,0 +1,152 @@
+"""Raw finding pages: saved file by file with the position of each shard, so a kill loses little.
+
+Bodies are kept exactly as received, one a line, 100 a zstd file. What they say is read elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from posture_pipeline.lake import layout
+from posture_pipeline.lake.store import Commit, Lake, new_run
+from posture_pipeline.model.collection import ShardPosition
+from posture_pipeline.schemas import RAW_FINDING_PAGES
+
+
+class RawPagesWriter:
+    """Writes the raw pages of a day; goes on where an earlier, unfinished run stopped.
+
+    It is a `model.collection.PageSink`. Each shard is written by one thread at a time.
+    """
+
+    def __init__(self, lake: Lake, day: date) -> None:
+        self.lake = lake
+        self.day = day
+        self._open = f"{layout.partition(RAW_FINDING_PAGES, day)}/{layout.OPEN}"
+        state = lake.get_json(self._open)
+        self.began = state is not None
+        """An earlier run of the day saved something that this one goes on from."""
+        if state is None:
+            state = {"run": new_run(), "began_at": datetime.now(UTC).isoformat()}
+            lake.put_json(self._open, state)
+        self.run = str(state["run"])
+        self._buffers: dict[str, _PageBuffer] = {}
+
+    def position(self, shard: str) -> ShardPosition | None:
+        """The saved position of a shard; null when nothing of it was saved."""
+        value = self.lake.get_json(f"{self._folder(shard)}/{layout.POSITION}")
+        return None if value is None else ShardPosition(**value)
+
+    def add(self, shard: str, body: bytes) -> None:
+        """Takes a page into the shard's open file, compressed as it comes."""
+        self._buffers.setdefault(shard, _PageBuffer()).add(body)
+
+    def save(self, position: ShardPosition) -> None:
+        """Writes the shard's open file, then its position: in this order a kill is harmless."""
+        folder = self._folder(position.shard)
+        buffer = self._buffers.pop(position.shard, None)
+        if buffer is not None:
+            self.lake.put(f"{folder}/{layout.pages_file(position.files - 1)}", buffer.finish())
+        self.lake.put_json(f"{folder}/{layout.POSITION}", asdict(position))
+
+    def restart(self, shard: str) -> None:
+        """Forgets everything of a shard."""
+        self._buffers.pop(shard, None)
+        self.lake.delete(self._folder(shard))
+
+    def abandon(self) -> None:
+        """Forgets everything of the day that was not committed."""
+        self.lake.delete(layout.run_folder(RAW_FINDING_PAGES, self.day, self.run))
+        self.lake.delete(self._open)
+
+    def commit(self, shards: list[str], details: Mapping[str, Any]) -> Commit:
+        """Makes the saved pages the day's raw pages.
+
+        Args:
+            shards: The shards of the collection; folders of others are not read.
+            details: Facts to keep with the commit; `shards` is added to them.
+        """
+        positions = [position for shard in shards if (position := self.position(shard))]
+        commit = self.lake.commit_run(
+            RAW_FINDING_PAGES,
+            self.day,
+            Commit(
+                run=self.run,
+                rows=sum(position.findings for position in positions),
+                files=sum(position.files for position in positions),
+                bytes=0,
+                written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                details={
+                    **details,
+                    "shards": {
+                        position.shard: {
+                            "files": position.files,
+                            "pages": position.pages,
+                            "findings": position.findings,
+                            "complete": position.complete,
+                        }
+                        for position in positions
+                    },
+                },
+            ),
+        )
+        self.lake.delete(self._open)
+        return commit
+
+    def _folder(self, shard: str) -> str:
+        run = layout.run_folder(RAW_FINDING_PAGES, self.day, self.run)
+        return f"{run}/{layout.shard_folder(shard)}"
+
+
+class _PageBuffer:
+    """Pages of one raw file, compressed as they come, so that ten open files stay small."""
+
+    def __init__(self) -> None:
+        self._sink = pa.BufferOutputStream()
+        self._stream = pa.CompressedOutputStream(self._sink, "zstd")
+
+    def add(self, body: bytes) -> None:
+        # A line break in JSON can only stand between tokens, where a blank says the same.
+        self._stream.write(body.replace(b"\r", b" ").replace(b"\n", b" ") + b"\n")
+
+    def finish(self) -> bytes:
+        self._stream.close()
+        return bytes(self._sink.getvalue())
+
+
+def raw_files(lake: Lake, day: date) -> Iterator[tuple[str, str, int]]:
+    """The committed raw files of a day: (shard, path below the partition, pages before it).
+
+    Raises:
+        LakeError: The day was never collected.
+    """
+    from posture_pipeline.model.collection import PAGES_PER_FILE
+
+    commit = lake.require(RAW_FINDING_PAGES, day)
+    for shard, counts in commit.details["shards"].items():
+        for number in range(counts["files"]):
+            path = f"run={commit.run}/{layout.shard_folder(shard)}/{layout.pages_file(number)}"
+            yield shard, path, number * PAGES_PER_FILE
+
+
+def read_pages(lake: Lake, day: date, path: str) -> list[bytes]:
+    """The pages of one raw file, in order.
+
+    Raises:
+        LakeError: The file is not there.
+    """
+    full = f"{layout.partition(RAW_FINDING_PAGES, day)}/{path}"
+    data = lake.get(full)
+    if data is None:
+        from posture_pipeline.errors import LakeError
+
+        message = f"{lake.uri(full)} is gone, though the day's commit names it; collect the day."
+        raise LakeError(message)
+    text = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+    lines: list[bytes] = bytes(text).split(b"\n")
+    return lines[:-1]

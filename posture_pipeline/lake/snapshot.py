@@ -1,0 +1,173 @@
+"""What the scores of a day are computed from, read from the lake: findings, controls, accounts.
+
+The rules that are applied to them stand in `model/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+
+import polars as pl
+
+from posture_pipeline.errors import LakeError, SettingsError
+from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.model.expected import controls_of_findings, controls_of_settings
+from posture_pipeline.model.scoring import ScoreContext, reporting_accounts
+from posture_pipeline.model.workloads import (
+    complete_accounts,
+    parse_overrides,
+    resolve_workloads,
+)
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    ACCOUNT_SCORES,
+    EXPECTED_CONTROLS,
+    MERGED_FINDINGS,
+    ORGANIZATION_ACCOUNTS,
+)
+from posture_pipeline.settings import Accounts, Report, Settings
+
+SCORED_STATE = "ACTIVE"
+"""Accounts in any other state are listed and not scored."""
+
+
+def findings_commit(lake: Lake, day: date) -> Commit:
+    """The commit that says when and how the day's findings were collected.
+
+    Raises:
+        LakeError: The lake has no findings of the day.
+    """
+    commit = lake.commit_of(MERGED_FINDINGS.name, day)
+    return commit or lake.require(ACCOUNT_FINDINGS.name, day)
+
+
+def findings_of(lake: Lake, day: date) -> pl.LazyFrame:
+    """All findings of the day: the merged files while they are kept, else the account files.
+
+    Raises:
+        LakeError: The lake has no findings of the day.
+    """
+    if lake.commit_of(MERGED_FINDINGS.name, day) is not None:
+        return lake.scan(MERGED_FINDINGS, day)
+    return lake.scan(ACCOUNT_FINDINGS, day)
+
+
+def expected_of(lake: Lake, reports: Sequence[Report], day: date) -> pl.DataFrame:
+    """What the reports expect on the day, one report at a time from the best there is.
+
+    In this order: what was stored on the day; the settings (custom rules); the nearest other day
+    that has the report (it was added to the settings later); the findings of the day.
+
+    Returns:
+        `expected_controls` rows; `as_of` says which day a list was read.
+
+    Raises:
+        LakeError: Nothing tells what a report expects.
+    """
+    stored = (
+        lake.read(EXPECTED_CONTROLS, day)
+        if lake.commit_of(EXPECTED_CONTROLS.name, day)
+        else EXPECTED_CONTROLS.empty()
+    )
+    return pl.concat(_expected(lake, stored, report, day) for report in reports)
+
+
+def _expected(lake: Lake, stored: pl.DataFrame, report: Report, day: date) -> pl.DataFrame:
+    own = stored.filter(pl.col("report") == report.name)
+    if own.height:
+        return own
+    from_settings = controls_of_settings([report], day)
+    if from_settings.height:
+        return from_settings
+    for other in sorted(lake.days(EXPECTED_CONTROLS.name), key=lambda each: abs(each - day)):
+        rows = lake.read(EXPECTED_CONTROLS, other).filter(pl.col("report") == report.name)
+        if rows.height:
+            return rows.with_columns(pl.lit(day).alias("date"))
+    return controls_of_findings(findings_of(lake, day), report, day)
+
+
+def accounts_of(lake: Lake, settings: Accounts, day: date) -> pl.DataFrame:
+    """Every account known on the day, with its workload, environment and owner.
+
+    Accounts that Organizations did not list, but findings or the overrides file name, are among
+    them.
+
+    Returns:
+        `organization_accounts` columns and workload, environment, owner, workload_source.
+
+    Raises:
+        LakeError: The lake has no findings or no account list of the day.
+        SettingsError: The overrides file cannot be used.
+    """
+    listed = lake.read(ORGANIZATION_ACCOUNTS, day)
+    in_findings = (
+        findings_of(lake, day)
+        .group_by("account_id")
+        .agg(pl.col("account_name").drop_nulls().min())
+        .sort("account_id")
+        .collect(engine="streaming")
+    )
+    overrides = _overrides(settings)
+    return resolve_workloads(complete_accounts(listed, in_findings, overrides), settings, overrides)
+
+
+def scored_accounts(accounts: pl.DataFrame) -> pl.DataFrame:
+    """Of the accounts of a day those that get a score."""
+    return accounts.filter(pl.col("state") == SCORED_STATE)
+
+
+def accounts_with_scores(lake: Lake, day: date) -> pl.DataFrame:
+    """The accounts that have scores on the day, with the workload they were scored under."""
+    return lake.read(ACCOUNT_SCORES, day).unique("account_id", keep="first", maintain_order=True)
+
+
+def score_context(lake: Lake, settings: Settings, day: date) -> ScoreContext:
+    """What the scores of the day have in common.
+
+    Raises:
+        LakeError: The lake has no findings of the day, or does not say when they were collected.
+    """
+    reporting = reporting_accounts(findings_of(lake, day)).collect(engine="streaming")
+    commit = findings_commit(lake, day)
+    return ScoreContext(
+        day=day,
+        collected_at=collected_at(commit),
+        reports=settings.reports,
+        collect=collect_mode(commit),
+        reporting=frozenset(reporting["account_id"]),
+    )
+
+
+def collected_at(commit: Commit) -> datetime:
+    """When the snapshot was complete.
+
+    Raises:
+        LakeError: The commit does not say.
+    """
+    try:
+        return datetime.fromisoformat(commit.details["collected_at"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = (
+            f"The commit of run {commit.run} does not say when the findings were collected; "
+            f"run the day again."
+        )
+        raise LakeError(message) from error
+
+
+def collect_mode(commit: Commit) -> str:
+    """Whether PASSED findings were collected too: all, or failing."""
+    return str(commit.details.get("collect", "all"))
+
+
+def _overrides(settings: Accounts) -> pl.DataFrame | None:
+    if settings.overrides is None:
+        return None
+    path = Path(settings.overrides)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"accounts.overrides: {path} cannot be read: {error}."
+        raise SettingsError(message) from error
+    return parse_overrides(text, str(path))

@@ -1,0 +1,223 @@
+"""Which control a finding is about, and which findings belong to a report.
+
+Names of Config rules without their random parts, per-standard generator ids, and
+`findings_of_report`. What a control's findings add up to belongs in `scoring`; reading JSON belongs
+in `asff`.
+
+Sources: AWS Security Hub user guide, pages asff-changes-consolidation (consolidated and
+per-standard findings) and securityhub-internal-providers (findings sent by AWS Config).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+import polars as pl
+
+from posture_pipeline.model.filters import filter_expression
+from posture_pipeline.schemas import SEPARATOR
+
+if TYPE_CHECKING:
+    from posture_pipeline.settings import Report
+
+CONSOLIDATED_PREFIX = "security-control/"
+"""How GeneratorId starts when consolidated control findings are on."""
+
+RULESETS = frozenset({"cis-aws-foundations-benchmark/v/1.2.0"})
+"""Standards whose id starts with `ruleset/`; all others start with `standards/`."""
+
+_PACK_SUFFIX = r"-conformance-pack-[a-z0-9]{6,}"
+_ORGANIZATION_RULE = r"^OrgConfigRule-(.+)-[a-z0-9]{8}"
+_PYTHON_PACK_SUFFIX = re.compile(_PACK_SUFFIX + r"\Z")
+_PYTHON_ORGANIZATION_RULE = re.compile("(?s)" + _ORGANIZATION_RULE + r"\Z")
+
+_STANDARD_CONTROL = re.compile(
+    r"(?:arn:[^:]*:securityhub:[^:]*:[^:]*:)?"
+    r"(?:(?P<kind>standards|ruleset|control|subscription)/)?"
+    r"(?P<standard>[a-z0-9-]+/v/[0-9A-Za-z.]+)"
+    r"(?:/(?:rule/)?(?P<control>[^/\s]+))?"
+)
+
+
+class StandardControl(NamedTuple):
+    """A control as a per-standard finding names it.
+
+    Attributes:
+        standard: AWS's id of the standard, such as `standards/pci-dss/v/3.2.1`.
+        control: The standard's own id of the control, such as `PCI.IAM.5`; null if not said.
+    """
+
+    standard: str
+    control: str | None
+
+
+def canonical_rule_name(name: str) -> str:
+    """The Config rule's own name, without what a deployment adds to it.
+
+    A rule of a conformance pack is deployed as `<name>-conformance-pack-<random>`, a rule of an
+    organization as `OrgConfigRule-<name>-<8 random>`; the random parts differ per account and
+    region. Nothing else is ever cut off, so that names are compared whole.
+
+    >>> canonical_rule_name("lz-s3-conformance-pack-szsm1uv0w")
+    'lz-s3'
+    >>> canonical_rule_name("OrgConfigRule-s3-bucket-versioning-enabled-dbgzf8ba")
+    's3-bucket-versioning-enabled'
+    >>> canonical_rule_name("OrgConfigRule-lz-s3-conformance-pack-szsm1uv0w-dbgzf8ba")
+    'lz-s3'
+    >>> canonical_rule_name("lz-vpc-flow")
+    'lz-vpc-flow'
+    """
+    name = _PYTHON_PACK_SUFFIX.sub("", name)
+    name = _PYTHON_ORGANIZATION_RULE.sub(r"\1", name)
+    return _PYTHON_PACK_SUFFIX.sub("", name)
+
+
+def canonical_rule_name_expression(name: pl.Expr) -> pl.Expr:
+    """The same as `canonical_rule_name`, for a column of text."""
+    return (
+        name.str.replace(_PACK_SUFFIX + r"\z", "")
+        .str.replace("(?s)" + _ORGANIZATION_RULE + r"\z", "${1}")
+        .str.replace(_PACK_SUFFIX + r"\z", "")
+    )
+
+
+def standard_name(standard_id: str) -> str:
+    """A standard's id as `Report.standard` is written: without ARN, `standards/` or `ruleset/`.
+
+    >>> standard_name("ruleset/cis-aws-foundations-benchmark/v/1.2.0")
+    'cis-aws-foundations-benchmark/v/1.2.0'
+    """
+    name = standard_id.rpartition(":")[2]
+    return name.removeprefix("standards/").removeprefix("ruleset/").strip("/")
+
+
+def parse_standard_control(text: str) -> StandardControl | None:
+    """Reads a per-standard GeneratorId, StandardsArn or StandardsControlArn; null: it is none.
+
+    >>> parse_standard_control("pci-dss/v/3.2.1/PCI.IAM.5")
+    StandardControl(standard='standards/pci-dss/v/3.2.1', control='PCI.IAM.5')
+    >>> parse_standard_control(
+    ...     "arn:aws:securityhub:::ruleset/cis-aws-foundations-benchmark/v/1.2.0/rule/2.5"
+    ... )
+    StandardControl(standard='ruleset/cis-aws-foundations-benchmark/v/1.2.0', control='2.5')
+    >>> parse_standard_control("security-control/S3.1") is None
+    True
+    """
+    match = _STANDARD_CONTROL.fullmatch(text)
+    if match is None:
+        return None
+    standard = match["standard"]
+    kind = "ruleset" if match["kind"] == "ruleset" or standard in RULESETS else "standards"
+    return StandardControl(f"{kind}/{standard}", match["control"])
+
+
+def findings_of_report(
+    findings: pl.LazyFrame, report: Report, expected: pl.DataFrame
+) -> pl.LazyFrame:
+    """The findings that belong to a report, each with the control it counts for.
+
+    Compliance, record state and workflow are not looked at here: archived and suppressed findings
+    are among the rows.
+
+    Args:
+        findings: Columns of `schemas.ACCOUNT_FINDINGS`.
+        report: The report.
+        expected: Its controls: `control_id` and, for a standard, `standard_control_ids`.
+
+    Returns:
+        The findings' columns and `control_id` (String). A finding of a per-standard rule that maps
+        to two controls is there twice.
+    """
+    if report.filter is not None:
+        findings = findings.filter(filter_expression(report.filter))
+    if report.standard is None:
+        return _rule_findings(findings, expected)
+    of_standard = findings.filter(counts_for_standard(report.standard))
+    with_control = _with_control_id(of_standard, expected)
+    if _has_both_kinds(of_standard):
+        return _without_superseded(with_control)
+    return with_control
+
+
+def counts_for_standard(standard: str) -> pl.Expr:
+    """Whether a finding's `standards` names the standard (written as `Report.standard` is)."""
+    name = re.escape(standard_name(standard)).replace("/", r"\/")
+    return pl.col("standards").str.contains(rf"(?:^|[ :/]){name}(?: |$)").fill_null(value=False)
+
+
+def _rule_findings(findings: pl.LazyFrame, expected: pl.DataFrame) -> pl.LazyFrame:
+    """Config findings whose canonical rule name is an expected one: equal, never a prefix."""
+    rules = expected["control_id"].unique()
+    return findings.filter(
+        pl.col("config_rule_name").is_not_null() & pl.col("rule_name").is_in(rules.implode())
+    ).with_columns(control_id=pl.col("rule_name"))
+
+
+def _with_control_id(findings: pl.LazyFrame, expected: pl.DataFrame) -> pl.LazyFrame:
+    """Adds the expected control of each finding; findings of other controls go."""
+    own = pl.concat_str(pl.lit("="), pl.col("standard_control_id"))
+    return (
+        findings.with_columns(_control_key=pl.coalesce("security_control_id", own))
+        .join(_control_keys(expected).lazy(), on="_control_key", how="inner")
+        .drop("_control_key")
+    )
+
+
+def _control_keys(expected: pl.DataFrame) -> pl.DataFrame:
+    """From a finding's id of its control (`=` before a standard's own id) to `control_id`.
+
+    A standard's own id that `expected` does not map is the control's id itself, as in AWS
+    Foundational Security Best Practices.
+    """
+    controls = expected.select(pl.col("control_id").cast(pl.String)).unique()
+    mapped = (
+        expected.select(
+            _control_key=pl.col("standard_control_ids").cast(pl.String).str.split(SEPARATOR),
+            control_id=pl.col("control_id").cast(pl.String),
+        )
+        .explode("_control_key")
+        .filter(pl.col("_control_key").fill_null("") != "")
+        .unique()
+    )
+    unmapped = controls.join(
+        mapped, left_on="control_id", right_on="_control_key", how="anti"
+    ).with_columns(_control_key=pl.col("control_id"))
+    own = pl.concat([mapped, unmapped.select(mapped.columns)]).with_columns(
+        _control_key="=" + pl.col("_control_key")
+    )
+    by_security_control = controls.select(_control_key="control_id", control_id="control_id")
+    return pl.concat([own, by_security_control])
+
+
+def _has_both_kinds(findings: pl.LazyFrame) -> bool:
+    """Whether active consolidated and per-standard findings exist side by side.
+
+    They do for a day when AWS switches from one kind to the other. It reads three narrow columns,
+    so that every other day pays for nothing more.
+    """
+    kinds = (
+        findings.filter(pl.col("record_state") == "ACTIVE")
+        .select(
+            consolidated=pl.col("consolidated").any(),
+            per_standard=(~pl.col("consolidated")).any(),
+        )
+        .collect(engine="streaming")
+    )
+    return bool(kinds["consolidated"][0]) and bool(kinds["per_standard"][0])
+
+
+def _without_superseded(findings: pl.LazyFrame) -> pl.LazyFrame:
+    """Leaves out per-standard findings of a check that has an active consolidated finding.
+
+    The consolidated one is kept because the per-standard twin is about to be archived, and
+    because suppressions are not carried over to it.
+    """
+    check = ["account_id", "region", "control_id", "resource_id"]
+    consolidated = pl.col("consolidated").fill_null(value=False)
+    successors = findings.filter(consolidated & (pl.col("record_state") == "ACTIVE"))
+    per_standard = pl.col("consolidated").fill_null(value=True).not_()
+    kept = findings.filter(per_standard).join(
+        successors.select(check).unique(), on=check, how="anti", nulls_equal=True
+    )
+    return pl.concat([findings.filter(per_standard.not_()), kept])

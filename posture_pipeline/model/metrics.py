@@ -1,0 +1,165 @@
+"""Scores of workloads as CloudWatch metrics: which data, with which dimensions.
+
+Values that CloudWatch would refuse are made acceptable here, two workloads never becoming one.
+Calling CloudWatch belongs elsewhere.
+
+Source of the limits: botocore's model of CloudWatch, shapes PutMetricData, Dimension, MetricDatum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    import polars as pl
+
+MAX_DIMENSION_VALUE = 1024
+"""Characters of a dimension's value (Dimension.Value)."""
+
+DIMENSIONS = ("Report", "Workload", "Environment")
+"""The dimensions of every metric; a dashboard's SEARCH must name exactly these."""
+
+UNNAMED = "unnamed"
+"""Stands for a value of which nothing is left that CloudWatch accepts."""
+
+_HASH_DIGITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDatum:
+    """One value of one metric.
+
+    Attributes:
+        name: Score, Controls, FailedControls or Findings.
+        value: Finite.
+        unit: Percent or Count.
+        dimensions: Name and value, in the order of `DIMENSIONS`.
+        timestamp: When the snapshot was complete.
+    """
+
+    name: str
+    value: float
+    unit: str
+    dimensions: tuple[tuple[str, str], ...]
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedMetrics:
+    """What goes to CloudWatch.
+
+    Attributes:
+        data: In the order of the scores.
+        notes: A sentence for every value that had to be changed.
+    """
+
+    data: tuple[MetricDatum, ...]
+    notes: tuple[str, ...]
+
+
+def metric_data(workload_scores: pl.DataFrame) -> PublishedMetrics:
+    """The metrics of workload scores.
+
+    Score is left out where there is none, so that an alarm sees missing data and no number.
+    Controls are those in the score's denominator, Findings those that failed.
+
+    Args:
+        workload_scores: Columns of `schemas.WORKLOAD_SCORES`.
+
+    Returns:
+        The data, and what was changed in names.
+    """
+    names = {
+        dimension: acceptable_values(workload_scores[dimension.lower()].unique().to_list())
+        for dimension in DIMENSIONS
+    }
+    data = [
+        MetricDatum(name, value, unit, _dimensions(row, names), row["collected_at"])
+        for row in workload_scores.iter_rows(named=True)
+        for name, value, unit in _values(row)
+        if value is not None and math.isfinite(value)
+    ]
+    notes = [
+        f"{dimension} {original!r} is published as {changed!r}: CloudWatch accepts 1 to "
+        f"{MAX_DIMENSION_VALUE} ASCII characters without control characters."
+        for dimension, values in names.items()
+        for original, changed in values.items()
+        if original != changed
+    ]
+    return PublishedMetrics(tuple(data), tuple(notes))
+
+
+def acceptable_values(values: Iterable[str | None]) -> dict[str | None, str]:
+    """What each value is published as: itself, or something like it with a hash of it.
+
+    >>> acceptable_values(["my-workload"])
+    {'my-workload': 'my-workload'}
+    >>> acceptable_values(["café"])
+    {'café': 'cafe-850f7dc4'}
+    """
+    originals = sorted(set(values), key=lambda value: (value is not None, value or ""))
+    accepted = {each: each for each in originals if each is not None and _is_acceptable(each)}
+    result: dict[str | None, str] = {}
+    taken = set(accepted)
+    for each in originals:
+        published = accepted[each] if each in accepted else _unlike(each or "", taken)
+        taken.add(published)
+        result[each] = published
+    return result
+
+
+def _is_acceptable(value: str) -> bool:
+    return (
+        0 < len(value) <= MAX_DIMENSION_VALUE
+        and value.isascii()
+        and value.isprintable()
+        and value == value.strip()
+    )
+
+
+def _unlike(value: str, taken: set[str]) -> str:
+    """An acceptable form of the value that no other value has."""
+    plain = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^\x20-\x7e]+", " ", plain).strip() or UNNAMED
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    for digits in range(_HASH_DIGITS, len(digest) + 1):
+        suffix = f"-{digest[:digits]}"
+        published = plain[: MAX_DIMENSION_VALUE - len(suffix)] + suffix
+        if published not in taken:
+            break
+    return published
+
+
+def _values(row: dict[str, object]) -> list[tuple[str, float | None, str]]:
+    def number(name: str) -> float | None:
+        value = row[name]
+        return float(value) if isinstance(value, int | float) else None
+
+    controls = sum(number(name) or 0 for name in ("passed", "failed", "unknown"))
+    return [
+        ("Score", number("score"), "Percent"),
+        ("Controls", float(controls), "Count"),
+        ("FailedControls", number("failed"), "Count"),
+        ("Findings", number("failed_findings"), "Count"),
+    ]
+
+
+def _dimensions(
+    row: dict[str, object], names: dict[str, dict[str | None, str]]
+) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (dimension, names[dimension][_optional_text(row[dimension.lower()])])
+        for dimension in DIMENSIONS
+    )
+
+
+def _optional_text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

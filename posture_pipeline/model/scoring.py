@@ -1,0 +1,583 @@
+"""Control status and scores, as AWS Security Hub defines them.
+
+From the day's findings to the status of every expected control in every account, and from there to
+the scores of accounts, workloads and the organization. Which findings belong to a report is decided
+in `controls`; comparing days does not belong here.
+
+Sources: AWS Security Hub user guide, pages controls-overall-status and standards-security-score;
+for the resource score AWS Config developer guide, page conformance-pack-dashboard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from posture_pipeline.model.controls import findings_of_report
+from posture_pipeline.schemas import (
+    ACCOUNT_SCORES,
+    CONTROL_STATUS,
+    ORGANIZATION_SCORES,
+    WORKLOAD_SCORES,
+    Table,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+
+    from posture_pipeline.settings import Report
+
+METHOD_VERSION = "1"
+"""Raised when the same findings would give another score."""
+
+COLLECT_FAILING = "failing"
+"""The collect mode that leaves PASSED findings out; the other one is `all`."""
+
+NO_CONTROLS = "the report expects no controls"
+NO_FINDINGS = "no findings in the snapshot"
+NO_CONTROL_HAS_DATA = "no control has data"
+
+_PASSED, _FAILED, _UNKNOWN, _NO_DATA = (
+    pl.lit(status) for status in ("PASSED", "FAILED", "UNKNOWN", "NO_DATA")
+)
+_FINDINGS, _ASSUMED, _NONE = (pl.lit(basis) for basis in ("findings", "assumed", "none"))
+
+_ACCOUNT_COLUMNS = (
+    "account_id",
+    "account_name",
+    "workload",
+    "environment",
+    "owner",
+    "workload_source",
+)
+
+_COUNTS = (
+    "passed_findings",
+    "failed_findings",
+    "unknown_findings",
+    "suppressed_findings",
+    "passed_resources",
+    "failed_resources",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreContext:
+    """What the scores of a day have in common.
+
+    Attributes:
+        day: The snapshot's day.
+        collected_at: When the snapshot was complete; with a time zone.
+        reports: The reports to score; each has a row for every scope.
+        collect: Which findings were collected.
+        reporting: Accounts with any active finding in the snapshot, see `reporting_accounts`;
+            null: the accounts that the control status shows to report.
+    """
+
+    day: date
+    collected_at: datetime
+    reports: tuple[Report, ...]
+    collect: str = "all"
+    reporting: frozenset[str] | None = None
+
+    @property
+    def method(self) -> str:
+        """The method as the scores name it."""
+        return METHOD_VERSION + (", collect=failing" if self.collect == COLLECT_FAILING else "")
+
+
+# --- from findings to the status of a control in an account -----------------------------------
+
+
+def control_status(
+    findings: pl.LazyFrame,
+    expected: pl.DataFrame,
+    report: Report,
+    accounts: pl.DataFrame,
+    *,
+    day: date,
+    collect: str = "all",
+) -> pl.DataFrame:
+    """The status of every expected control of a report in every account.
+
+    Findings that are ARCHIVED are ignored, SUPPRESSED ones are counted as such only. Then:
+
+    1. any FAILED: FAILED
+    2. else any WARNING, NOT_AVAILABLE, absent status, or one we do not know: UNKNOWN
+    3. else at least one finding: PASSED
+    4. else NO_DATA
+
+    A rule of a conformance pack, or a custom one, without any finding counts as PASSED with the
+    basis `assumed` if the account has any active finding that day: AWS Config need not send one for
+    a resource that always complied. A rule whose findings are all suppressed does have findings, so
+    it stays NO_DATA. With `collect="failing"` the PASSED findings were left out, so every expected
+    control without a counted finding is assumed in that way, those of standards too.
+
+    Args:
+        findings: All findings of the day, columns of `schemas.ACCOUNT_FINDINGS`.
+        expected: Columns of `schemas.EXPECTED_CONTROLS`; rows of other reports are ignored.
+        report: The report.
+        accounts: `account_id` (String) of the accounts to score; findings of others are ignored.
+        day: The snapshot's day.
+        collect: Which findings were collected.
+
+    Returns:
+        Columns of `schemas.CONTROL_STATUS`, and `passed_resources`, `failed_resources` (Int64):
+        distinct resources of the control whose findings all passed, or of which one failed. One row
+        for each account and control that is enabled or has a finding, sorted by its key.
+    """
+    return control_status_of_reports(
+        findings, expected, [report], accounts, day=day, collect=collect
+    )
+
+
+def control_status_of_reports(
+    findings: pl.LazyFrame,
+    expected: pl.DataFrame,
+    reports: Sequence[Report],
+    accounts: pl.DataFrame,
+    *,
+    day: date,
+    collect: str = "all",
+) -> pl.DataFrame:
+    """The control status of several reports, from one pass over the findings.
+
+    Arguments and columns as for `control_status`; the reports follow each other as given.
+    """
+    expected_of = [expected.filter(pl.col("report") == report.name) for report in reports]
+    reporting, *counts = pl.collect_all(
+        [
+            reporting_accounts(findings),
+            *(
+                control_counts(findings_of_report(findings, report, controls))
+                for report, controls in zip(reports, expected_of, strict=True)
+            ),
+        ],
+        engine="streaming",
+    )
+    scored = accounts.select(
+        pl.col("account_id").unique(maintain_order=True),
+    ).with_columns(_reports=pl.col("account_id").is_in(reporting["account_id"].implode()))
+    tables = [
+        _status_rows(report, controls, count, scored, day=day, collect=collect)
+        for report, controls, count in zip(reports, expected_of, counts, strict=True)
+    ]
+    return pl.concat(tables) if tables else CONTROL_STATUS.empty()
+
+
+def _status_rows(
+    report: Report,
+    expected: pl.DataFrame,
+    counts: pl.DataFrame,
+    accounts: pl.DataFrame,
+    *,
+    day: date,
+    collect: str,
+) -> pl.DataFrame:
+    """A row for each account and control, from the counts of those that have findings."""
+    controls = expected.select(
+        "control_id", "severity", enabled=pl.col("enabled").fill_null(value=True)
+    ).unique("control_id")
+    rows = (
+        accounts.join(controls, how="cross")
+        .join(counts, on=["account_id", "control_id"], how="left")
+        .filter(pl.col("enabled") | pl.col("suppressed_findings").is_not_null())
+        .with_columns(pl.col(*_COUNTS).fill_null(0), pl.col("regions").fill_null(0))
+        .with_columns(
+            date=pl.lit(day),
+            report=pl.lit(report.name),
+            report_kind=pl.lit(report.kind),
+            _may_be_assumed=may_be_assumed(report, collect),
+        )
+        .with_columns(status=status(), basis=basis())
+        .sort("account_id", "control_id")
+    )
+    return CONTROL_STATUS.cast(rows).with_columns(
+        rows.select("passed_resources", "failed_resources")
+    )
+
+
+def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
+    """Counts the findings of each control in each account; archived ones are ignored.
+
+    Args:
+        findings: Columns of `schemas.ACCOUNT_FINDINGS` and `control_id`.
+
+    Returns:
+        account_id, control_id, the counts of `schemas.CONTROL_STATUS`, and the distinct resources
+        that passed and failed.
+    """
+    suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
+    passed = pl.col("compliance_status").eq_missing("PASSED")
+    failed = pl.col("compliance_status").eq_missing("FAILED")
+    resource = pl.col("resource_id").fill_null("").hash()
+    active = findings.filter(pl.col("record_state") == "ACTIVE").select(
+        "account_id",
+        "control_id",
+        _region=pl.when(~suppressed).then("region"),
+        _suppressed=suppressed,
+        _passed=passed & ~suppressed,
+        _failed=failed & ~suppressed,
+        _unknown=~passed & ~failed & ~suppressed,
+        _resource=pl.when(~suppressed).then(resource),
+        _not_passed=pl.when(~passed & ~suppressed).then(resource),
+        _failing=pl.when(failed & ~suppressed).then(resource),
+    )
+    return active.group_by("account_id", "control_id").agg(
+        passed_findings=pl.col("_passed").sum().cast(pl.Int64),
+        failed_findings=pl.col("_failed").sum().cast(pl.Int64),
+        unknown_findings=pl.col("_unknown").sum().cast(pl.Int64),
+        suppressed_findings=pl.col("_suppressed").sum().cast(pl.Int64),
+        regions=_distinct("_region").cast(pl.Int32),
+        failed_resources=_distinct("_failing"),
+        passed_resources=_distinct("_resource") - _distinct("_not_passed"),
+    )
+
+
+def _distinct(name: str) -> pl.Expr:
+    """How many values there are, null not among them; filtering each group first takes longer."""
+    values = pl.col(name)
+    return values.n_unique().cast(pl.Int64) - (values.null_count() > 0).cast(pl.Int64)
+
+
+def reporting_accounts(findings: pl.LazyFrame) -> pl.LazyFrame:
+    """The accounts that report at all: those with any active finding, of whatever product.
+
+    Returns:
+        account_id (String), each once.
+    """
+    return findings.filter(pl.col("record_state") == "ACTIVE").select("account_id").unique()
+
+
+def may_be_assumed(report: Report, collect: str) -> pl.Expr:
+    """Whether a control without a counted finding passes, if the account reports."""
+    if collect == COLLECT_FAILING:
+        return pl.lit(value=True)
+    if report.kind == "standard":
+        return pl.lit(value=False)
+    return pl.col("suppressed_findings") == 0
+
+
+def status() -> pl.Expr:
+    """The status of a control, from the counts of its findings."""
+    return (
+        pl.when(pl.col("failed_findings") > 0)
+        .then(_FAILED)
+        .when(pl.col("unknown_findings") > 0)
+        .then(_UNKNOWN)
+        .when((pl.col("passed_findings") > 0) | _assumed())
+        .then(_PASSED)
+        .otherwise(_NO_DATA)
+    )
+
+
+def basis() -> pl.Expr:
+    """What the status of a control rests on."""
+    has_findings = pl.sum_horizontal("passed_findings", "failed_findings", "unknown_findings") > 0
+    return pl.when(has_findings).then(_FINDINGS).when(_assumed()).then(_ASSUMED).otherwise(_NONE)
+
+
+def _assumed() -> pl.Expr:
+    return pl.col("enabled") & pl.col("_reports") & pl.col("_may_be_assumed")
+
+
+# --- from the status of controls to scores ----------------------------------------------------
+
+
+def account_scores(
+    control_status: pl.DataFrame,
+    expected: pl.DataFrame,
+    accounts: pl.DataFrame,
+    context: ScoreContext,
+) -> pl.DataFrame:
+    """The score of every account on every report.
+
+    Args:
+        control_status: Columns of `schemas.CONTROL_STATUS`, all reports.
+        expected: Columns of `schemas.EXPECTED_CONTROLS`.
+        accounts: The accounts to score: account_id, account_name, workload, environment, owner,
+            workload_source (String), each account once.
+        context: What the scores of the day have in common.
+
+    Returns:
+        Columns of `schemas.ACCOUNT_SCORES`: every account exactly once a report, with a null score
+        and a reason where nothing can be said.
+    """
+    accounts = accounts.select(_ACCOUNT_COLUMNS).unique("account_id")
+    scopes = _with_coverage(accounts, ["account_id"], control_status, context).join(
+        accounts, on="account_id", how="left"
+    )
+    return _scores(ACCOUNT_SCORES, ["account_id"], scopes, control_status, expected, context)
+
+
+def workload_scores(
+    control_status: pl.DataFrame,
+    expected: pl.DataFrame,
+    accounts: pl.DataFrame,
+    context: ScoreContext,
+) -> pl.DataFrame:
+    """The score of every workload and environment on every report: the union of its accounts.
+
+    A control that fails in one of them fails. Arguments as for `account_scores`.
+
+    Returns:
+        Columns of `schemas.WORKLOAD_SCORES`.
+    """
+    keys = ["workload", "environment"]
+    accounts = accounts.select("account_id", *keys).unique("account_id")
+    scopes = _with_coverage(accounts, keys, control_status, context)
+    in_scope = control_status.join(accounts, on="account_id", how="inner")
+    return _scores(WORKLOAD_SCORES, keys, scopes, in_scope, expected, context)
+
+
+def organization_scores(
+    control_status: pl.DataFrame,
+    expected: pl.DataFrame,
+    accounts: pl.DataFrame,
+    context: ScoreContext,
+) -> pl.DataFrame:
+    """The score of the organization on every report: the union of all accounts, not their mean.
+
+    Arguments as for `account_scores`.
+
+    Returns:
+        Columns of `schemas.ORGANIZATION_SCORES`: one row a report, also without any account.
+    """
+    accounts = accounts.select("account_id").unique()
+    reporting = _reporting(control_status, context)
+    scopes = accounts.select(
+        accounts=pl.len().cast(pl.Int32),
+        accounts_with_data=pl.col("account_id").is_in(reporting.implode()).sum().cast(pl.Int32),
+    )
+    in_scope = control_status.join(accounts, on="account_id", how="semi")
+    return _scores(ORGANIZATION_SCORES, [], scopes, in_scope, expected, context)
+
+
+def status_in_scope(control_status: pl.LazyFrame, keys: Sequence[str]) -> pl.LazyFrame:
+    """The status of a control over several accounts: the worst that its findings say.
+
+    FAILED in one account is FAILED; then UNKNOWN; then PASSED. It is assumed only if no account has
+    a finding for it and one of them reports.
+
+    Args:
+        control_status: Columns of `schemas.CONTROL_STATUS`, and the keys.
+        keys: Columns that name the scope.
+
+    Returns:
+        The keys, report, control_id, severity, status, basis, the summed counts, and the most
+        regions that the control has data in.
+    """
+    found = pl.col("basis") == "findings"
+    return (
+        control_status.group_by(*keys, "report", "control_id")
+        .agg(
+            pl.col("severity").drop_nulls().first(),
+            pl.col(*_COUNTS).sum(),
+            pl.col("regions").max(),
+            _failed=(pl.col("status") == "FAILED").any(),
+            _unknown=(pl.col("status") == "UNKNOWN").any(),
+            _passed=(found & (pl.col("status") == "PASSED")).any(),
+            _found=found.any(),
+            _assumed=(pl.col("basis") == "assumed").any(),
+        )
+        .with_columns(
+            status=pl.when("_failed")
+            .then(_FAILED)
+            .when("_unknown")
+            .then(_UNKNOWN)
+            .when(pl.col("_passed") | pl.col("_assumed"))
+            .then(_PASSED)
+            .otherwise(_NO_DATA),
+            basis=pl.when("_found")
+            .then(_FINDINGS)
+            .when("_assumed")
+            .then(_ASSUMED)
+            .otherwise(_NONE),
+        )
+        .drop("_failed", "_unknown", "_passed", "_found", "_assumed")
+    )
+
+
+def score() -> pl.Expr:
+    """100 x passed / (passed + failed + unknown), null when nothing is counted.
+
+    AWS: "Security Hub calculates a score as the proportion of Passed controls to enabled controls",
+    where controls with no data are not counted.
+    """
+    return pl.when(_denominator() > 0).then(100 * pl.col("passed") / _denominator())
+
+
+def console_score() -> pl.Expr:
+    """The score to the nearest whole number, half up; in whole numbers, so that 0.5 is exact."""
+    passed, denominator = pl.col("passed"), _denominator()
+    return pl.when(denominator > 0).then((200 * passed + denominator) // (2 * denominator))
+
+
+def resource_score() -> pl.Expr:
+    """100 x passed / (passed + failed) over pairs of a control and a resource.
+
+    The unit of AWS Config's conformance pack score: compliant rule-resource combinations.
+    """
+    pairs = pl.col("passed_resources") + pl.col("failed_resources")
+    return pl.when(pairs > 0).then(100 * pl.col("passed_resources") / pairs)
+
+
+def reason() -> pl.Expr:
+    """Why there is no score; null when there is one."""
+    return (
+        pl.when(_denominator() > 0)
+        .then(None)
+        .when(pl.col("accounts_with_data") == 0)
+        .then(pl.lit(NO_FINDINGS))
+        .when(pl.col("expected") == 0)
+        .then(pl.lit(NO_CONTROLS))
+        .otherwise(pl.lit(NO_CONTROL_HAS_DATA))
+    )
+
+
+def control_set_hash(expected: pl.DataFrame, report: str) -> str:
+    """A hash of the controls that a report expects: enabled ones, whatever their order."""
+    enabled = expected.filter(
+        (pl.col("report") == report) & pl.col("enabled").fill_null(value=True)
+    )
+    ids = enabled["control_id"].unique().sort().to_list()
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()[:12]
+
+
+def _denominator() -> pl.Expr:
+    return pl.col("passed") + pl.col("failed") + pl.col("unknown")
+
+
+def _reporting(control_status: pl.DataFrame, context: ScoreContext) -> pl.Series:
+    if context.reporting is not None:
+        return pl.Series("account_id", sorted(context.reporting), dtype=pl.String)
+    shows_data = (pl.col("basis") != "none") | (pl.col("suppressed_findings") > 0)
+    return control_status.filter(shows_data)["account_id"].unique()
+
+
+def _with_coverage(
+    accounts: pl.DataFrame,
+    keys: list[str],
+    control_status: pl.DataFrame,
+    context: ScoreContext,
+) -> pl.DataFrame:
+    """The scopes, with their accounts and how many of these report."""
+    reporting = _reporting(control_status, context)
+    return accounts.group_by(keys).agg(
+        accounts=pl.len().cast(pl.Int32),
+        accounts_with_data=pl.col("account_id").is_in(reporting.implode()).sum().cast(pl.Int32),
+    )
+
+
+def _scores(
+    table: Table,
+    keys: list[str],
+    scopes: pl.DataFrame,
+    control_status: pl.DataFrame,
+    expected: pl.DataFrame,
+    context: ScoreContext,
+) -> pl.DataFrame:
+    """The table's rows: each scope with each report, whether there are findings or not."""
+    controls = status_in_scope(_with_resources(control_status).lazy(), keys)
+    totals = _totals(controls, keys).collect()
+    rows = (
+        scopes.join(_reports(expected, context), how="cross")
+        .join(totals, on=[*keys, "report"], how="left", nulls_equal=True)
+        .with_columns(pl.col(*_TOTALS).fill_null(0))
+        .with_columns(
+            score=score(),
+            console_score=console_score(),
+            resource_score=resource_score(),
+            reason=reason(),
+        )
+    )
+    return table.cast(rows).sort(table.key)
+
+
+def _with_resources(control_status: pl.DataFrame) -> pl.DataFrame:
+    """Where the pairs of control and resource were not stored, findings stand in for them."""
+    missing = [
+        pl.lit(None, dtype=pl.Int64).alias(name)
+        for name in ("passed_resources", "failed_resources")
+        if name not in control_status.columns
+    ]
+    return control_status.with_columns(missing).with_columns(
+        passed_resources=pl.coalesce("passed_resources", "passed_findings"),
+        failed_resources=pl.coalesce("failed_resources", "failed_findings"),
+    )
+
+
+_TOTALS = (
+    "passed",
+    "failed",
+    "unknown",
+    "no_data",
+    "assumed",
+    "expected",
+    "findings",
+    "failed_findings",
+    "failed_critical",
+    "failed_high",
+    "failed_medium",
+    "failed_low",
+    "suppressed_findings",
+    "passed_resources",
+    "failed_resources",
+    "controls_with_data",
+    "regions_with_data",
+)
+
+
+def _totals(controls: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
+    """The counts that go with a score."""
+
+    def of_status(name: str) -> pl.Expr:
+        return (pl.col("status") == name).sum().cast(pl.Int32)
+
+    def failed_where(severity: pl.Expr) -> pl.Expr:
+        return pl.col("failed_findings").filter(severity).sum()
+
+    severity = pl.col("severity").str.to_uppercase()
+    rated = ("CRITICAL", "HIGH", "MEDIUM")
+    findings = pl.sum_horizontal("passed_findings", "failed_findings", "unknown_findings")
+    return controls.group_by(*keys, "report").agg(
+        passed=of_status("PASSED"),
+        failed=of_status("FAILED"),
+        unknown=of_status("UNKNOWN"),
+        no_data=of_status("NO_DATA"),
+        assumed=(pl.col("basis") == "assumed").sum().cast(pl.Int32),
+        expected=pl.len().cast(pl.Int32),
+        findings=findings.sum(),
+        failed_findings=pl.col("failed_findings").sum(),
+        failed_critical=failed_where(severity == "CRITICAL"),
+        failed_high=failed_where(severity == "HIGH"),
+        failed_medium=failed_where(severity == "MEDIUM"),
+        failed_low=failed_where(severity.is_in(rated).fill_null(value=False).not_()),
+        suppressed_findings=pl.col("suppressed_findings").sum(),
+        passed_resources=pl.col("passed_resources").sum(),
+        failed_resources=pl.col("failed_resources").sum(),
+        controls_with_data=(pl.col("basis") == "findings").sum().cast(pl.Int32),
+        regions_with_data=pl.col("regions").max(),
+    )
+
+
+def _reports(expected: pl.DataFrame, context: ScoreContext) -> pl.DataFrame:
+    """What each report's scores have in common."""
+    return pl.DataFrame(
+        {
+            "date": [context.day] * len(context.reports),
+            "report": [report.name for report in context.reports],
+            "report_kind": [report.kind for report in context.reports],
+            "method": [context.method] * len(context.reports),
+            "control_set_hash": [
+                control_set_hash(expected, report.name) for report in context.reports
+            ],
+            "settings_hash": [report.settings_hash for report in context.reports],
+            "collected_at": [context.collected_at] * len(context.reports),
+        },
+        schema_overrides={"report": pl.String, "report_kind": pl.String},
+    )

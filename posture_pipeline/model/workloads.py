@@ -1,0 +1,309 @@
+"""Accounts: their workload, environment and owner, from the overrides, tags and names.
+
+Key is the account id; names change. Reading the overrides file and asking AWS for accounts and tags
+do not belong here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import polars as pl
+
+from posture_pipeline.errors import SettingsError
+from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS
+from posture_pipeline.settings import ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from posture_pipeline.settings import Accounts
+
+UNKNOWN_ENVIRONMENT = "unknown"
+"""Environment of an account whose workload nothing resolved."""
+
+OVERRIDE_COLUMNS = ("account_id", "workload", "environment", "owner")
+"""Columns of the overrides file; the last two may be left out."""
+
+OVERRIDES_SCHEMA = pl.Schema(dict.fromkeys(OVERRIDE_COLUMNS, pl.String()))
+
+WORKLOAD_SCHEMA = pl.Schema(
+    dict.fromkeys(("workload", "environment", "owner", "workload_source"), pl.String())
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What one source says of an account; null: nothing."""
+
+    workload: str | None = None
+    environment: str | None = None
+    owner: str | None = None
+
+
+def resolve_workloads(
+    accounts: pl.DataFrame, settings: Accounts, overrides: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Gives every account a workload, environment and owner.
+
+    The workload is the first of: the overrides, the account's tags, its name by the pattern. The
+    environment is what that source says, else what a later source says, else the default. The owner
+    is of the overrides, else of the tags. What nothing resolves has the account's name (or id) as
+    workload and the environment `unknown`.
+
+    Args:
+        accounts: Columns of `schemas.ORGANIZATION_ACCOUNTS`.
+        settings: The settings of accounts.
+        overrides: As `parse_overrides` gives them.
+
+    Returns:
+        The accounts with workload, environment, owner and workload_source (String: overrides, tags,
+        name or account_name).
+    """
+    overridden = _by_account(overrides)
+    pattern = re.compile(settings.name_pattern, re.IGNORECASE)
+    rows = [
+        _resolve(
+            overridden.get(account_id, _Named()),
+            _from_tags(tags, settings),
+            _from_name(name, pattern),
+            fallback=_text(name) or account_id,
+            default_environment=settings.default_environment,
+        )
+        for account_id, name, tags in accounts.select(
+            "account_id", "account_name", "tags"
+        ).iter_rows()
+    ]
+    resolved = pl.DataFrame(rows, schema=WORKLOAD_SCHEMA, orient="row")
+    return pl.concat(
+        [accounts.drop(WORKLOAD_SCHEMA.names(), strict=False), resolved], how="horizontal"
+    )
+
+
+def complete_accounts(
+    listed: pl.DataFrame, in_findings: pl.DataFrame, overrides: pl.DataFrame | None
+) -> pl.DataFrame:
+    """Adds the accounts that the organization did not list.
+
+    Args:
+        listed: Columns of `schemas.ORGANIZATION_ACCOUNTS`, as the organization listed them.
+        in_findings: account_id, account_name (String) as findings name them; repeats are allowed.
+        overrides: As `parse_overrides` gives them.
+
+    Returns:
+        Columns of `schemas.ORGANIZATION_ACCOUNTS`, sorted by account id: the listed accounts (a
+        missing name taken from the findings), then those of findings and overrides alone, as
+        ACTIVE. `date` is the listed accounts' one.
+    """
+    names = (
+        in_findings.select("account_id", pl.col("account_name").cast(pl.String))
+        .filter(pl.col("account_id").is_not_null())
+        .group_by("account_id")
+        .agg(_name=pl.col("account_name").drop_nulls().min())
+    )
+    day = listed["date"].drop_nulls().first() if listed.height else None
+    found = names.select(
+        "account_id", account_name="_name", source=pl.lit("findings"), state=pl.lit("ACTIVE")
+    )
+    named = (overrides if overrides is not None else pl.DataFrame(schema=OVERRIDES_SCHEMA)).select(
+        "account_id", source=pl.lit("overrides"), state=pl.lit("ACTIVE")
+    )
+    added = pl.concat([found, named], how="diagonal").unique(
+        "account_id", keep="first", maintain_order=True
+    )
+    added = added.join(listed, on="account_id", how="anti").with_columns(
+        date=pl.lit(day, dtype=pl.Date)
+    )
+    known = listed.join(names, on="account_id", how="left").with_columns(
+        account_name=pl.coalesce("account_name", "_name")
+    )
+    return pl.concat([ORGANIZATION_ACCOUNTS.cast(known), ORGANIZATION_ACCOUNTS.cast(added)]).sort(
+        "account_id"
+    )
+
+
+def parse_overrides(text: str, path: str) -> pl.DataFrame:
+    """Reads the overrides: CSV with a header, separated by commas or semicolons.
+
+    Args:
+        text: The file's text.
+        path: Its path, for messages.
+
+    Returns:
+        account_id, workload, environment, owner (String); blank values are null.
+
+    Raises:
+        SettingsError: A column is unknown or missing, or a line has a wrong account id, a repeated
+            one, an environment without a workload, or another number of values; the text names the
+            line and the fix.
+    """
+    text = text.removeprefix("\ufeff")
+    header = text.lstrip().partition("\n")[0]
+    delimiter = ";" if ";" in header and "," not in header else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns: list[str] = []
+    rows: list[list[str | None]] = []
+    lines: dict[str, int] = {}
+    try:
+        for values in reader:
+            line = reader.line_num
+            if not any(value.strip() for value in values):
+                continue
+            if not columns:
+                columns = _override_columns(values, path)
+                continue
+            row = _override(values, columns, path, line)
+            account_id = str(row[0])
+            if account_id in lines:
+                _refuse(
+                    path,
+                    line,
+                    f"account {account_id} is on line {lines[account_id]} already",
+                    "keep one of them",
+                )
+            lines[account_id] = line
+            rows.append(row)
+    except csv.Error as error:
+        _refuse(path, reader.line_num, f"is no CSV: {error}", "check the quotes")
+    if not columns:
+        _refuse(path, 1, "there is no header", f"start with {','.join(OVERRIDE_COLUMNS)}")
+    return pl.DataFrame(rows, schema=OVERRIDES_SCHEMA, orient="row")
+
+
+def _resolve(
+    overrides: _Named,
+    tags: _Named,
+    name: _Named,
+    *,
+    fallback: str,
+    default_environment: str,
+) -> tuple[str, str, str | None, str]:
+    owner = overrides.owner or tags.owner
+    sources = {"overrides": overrides, "tags": tags, "name": name}
+    for source, named in sources.items():
+        if named.workload is not None:
+            others = (each.environment for each in sources.values())
+            environment = named.environment or next(filter(None, others), default_environment)
+            return named.workload, environment, owner, source
+    return fallback, UNKNOWN_ENVIRONMENT, owner, "account_name"
+
+
+def _by_account(overrides: pl.DataFrame | None) -> dict[str, _Named]:
+    if overrides is None:
+        return {}
+    return {
+        account_id: _Named(_text(workload), _environment(environment), _text(owner))
+        for account_id, workload, environment, owner in overrides.select(
+            OVERRIDE_COLUMNS
+        ).iter_rows()
+    }
+
+
+def _from_tags(tags: str | None, settings: Accounts) -> _Named:
+    try:
+        values = json.loads(tags or "{}")
+    except ValueError:
+        return _Named()
+    if not isinstance(values, Mapping):
+        return _Named()
+    names = settings.tags
+    return _Named(
+        _text(values.get(names.workload)),
+        _environment(values.get(names.environment)),
+        _text(values.get(names.owner)),
+    )
+
+
+def _from_name(name: str | None, pattern: re.Pattern[str]) -> _Named:
+    """By the pattern; a name that has an environment where the workload should be names neither."""
+    match = pattern.search(_text(name) or "")
+    if match is None:
+        return _Named()
+    groups = match.groupdict()
+    workload = _text(groups["workload"])
+    environment = _environment(groups.get("environment"))
+    if workload is None or (environment is None and workload.lower() in ENVIRONMENTS):
+        return _Named()
+    return _Named(workload, environment)
+
+
+def _environment(value: object) -> str | None:
+    text = _text(value)
+    return text.lower() if text is not None else None
+
+
+def _text(value: object) -> str | None:
+    """Text without blanks around it; null if nothing is left."""
+    return (value.strip() or None) if isinstance(value, str) else None
+
+
+def _override_columns(values: list[str], path: str) -> list[str]:
+    columns = [value.strip().lower() for value in values]
+    known = ", ".join(OVERRIDE_COLUMNS)
+    unknown = [column for column in columns if column not in OVERRIDE_COLUMNS]
+    if unknown:
+        _refuse(path, 1, f"the column {unknown[0]!r} is unknown", f"use {known}")
+    missing = [column for column in OVERRIDE_COLUMNS[:2] if column not in columns]
+    if missing:
+        _refuse(path, 1, f"the column {missing[0]!r} is missing", f"use {known}")
+    if len(set(columns)) < len(columns):
+        _refuse(path, 1, "a column is there twice", f"use each of {known} once")
+    return columns
+
+
+def _override(values: list[str], columns: list[str], path: str, line: int) -> list[str | None]:
+    if len(values) != len(columns):
+        _refuse(
+            path,
+            line,
+            f"there are {len(values)} values for {len(columns)} columns",
+            "put a value that contains the separator in quotes",
+        )
+    row = dict(zip(columns, values, strict=True))
+    account_id = _account_id(row["account_id"], path, line)
+    workload, environment = _text(row["workload"]), _text(row.get("environment"))
+    if environment is not None and workload is None:
+        _refuse(
+            path,
+            line,
+            f"account {account_id} has an environment without a workload",
+            "give both, or neither",
+        )
+    return [account_id, workload, environment, _text(row.get("owner"))]
+
+
+def _account_id(value: str, path: str, line: int) -> str:
+    """The id; also as a spreadsheet marks text: '0123... or ="0123..."."""
+    account_id = value.strip().removeprefix("=").strip("\"'").strip()
+    if re.fullmatch("[0-9]{12}", account_id):
+        return account_id
+    if re.fullmatch("[0-9]{1,11}", account_id):
+        _refuse(
+            path,
+            line,
+            f"the account id {account_id!r} has {len(account_id)} digits, not 12",
+            f"a spreadsheet strips leading zeros: is it {account_id.zfill(12)}? Format the column "
+            "as text",
+        )
+    if re.fullmatch(r"[0-9][0-9.,]*[eE]\+?[0-9]+", account_id):
+        _refuse(
+            path,
+            line,
+            f"the account id {account_id!r} was rounded by a spreadsheet",
+            "format the column as text and enter the 12 digits again",
+        )
+    return _refuse(
+        path,
+        line,
+        f"the account id {value.strip()!r} is not 12 digits",
+        "write all 12, with leading zeros",
+    )
+
+
+def _refuse(path: str, line: int, problem: str, fix: str) -> NoReturn:
+    message = f"The overrides file {path} cannot be used: line {line}: {problem}; {fix}."
+    raise SettingsError(message)

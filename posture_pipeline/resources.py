@@ -1,0 +1,214 @@
+"""What assets are given: the lake, the settings, and the source of a snapshot.
+
+Resources are thin: they hand out plain objects that know nothing of Dagster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import polars as pl
+
+from posture_pipeline.aws.clients import AwsClients
+from posture_pipeline.aws.cloudwatch import PublishedMetrics, publish
+from posture_pipeline.aws.controls import expected_controls
+from posture_pipeline.aws.organizations import organization_accounts
+from posture_pipeline.aws.rate import RateBudget
+from posture_pipeline.aws.security_hub import Progress, collect, ensure_day_is_today
+from posture_pipeline.lake import layout
+from posture_pipeline.lake.raw_pages import RawPagesWriter
+from posture_pipeline.lake.saved_findings import import_files
+from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.model.expected import controls_of_settings
+from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS, RAW_FINDING_PAGES
+from posture_pipeline.settings import Report, Settings
+
+if TYPE_CHECKING:
+    from posture_pipeline.model.metrics import MetricDatum
+
+Tell = Callable[[str], None]
+"""Takes a line that says how far long work has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountList:
+    """The accounts a source could name, and what kept it from naming all."""
+
+    accounts: pl.DataFrame
+    incomplete: str | None = None
+
+
+class SnapshotSource(Protocol):
+    """Where a day's facts come from: AWS (or the simulated organization), or saved findings."""
+
+    def is_over(self, day: date) -> bool:
+        """Whether nothing can be learned of the day any more."""
+        ...
+
+    def accounts(self, day: date) -> AccountList:
+        """The accounts of the organization, as `organization_accounts` rows."""
+        ...
+
+    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
+        """What the reports expect, as `expected_controls` rows."""
+        ...
+
+    def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
+        """Puts the day's finding pages into the lake."""
+        ...
+
+    def publish(self, data: Sequence[MetricDatum]) -> PublishedMetrics | None:
+        """Publishes metrics; null where there is nowhere to publish to."""
+        ...
+
+
+class AwsSource:
+    """AWS, or whatever answers at the settings' endpoint."""
+
+    def __init__(self, settings: Settings, clients: AwsClients) -> None:
+        self.settings = settings
+        self.clients = clients
+
+    def is_over(self, day: date) -> bool:
+        """Whether the endpoint's clock has passed the day: AWS then knows nothing of it."""
+        return self.clients.now().date() > day
+
+    def accounts(self, day: date) -> AccountList:
+        """The accounts that Organizations lists."""
+        listed = organization_accounts(self.clients, self.settings.accounts, day=day)
+        return AccountList(listed.frame, listed.reason)
+
+    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
+        """The controls as Security Hub and Config define them today."""
+        return expected_controls(self.clients, reports, day=day)
+
+    def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
+        """Collects from GetFindings; goes on where an unfinished run of the day stopped."""
+        began = unfinished(lake, day)
+        ensure_day_is_today(self.clients.now(), day, began=began)
+        sink = RawPagesWriter(lake, day)
+        rate = self.settings.aws.requests_per_second
+        if self.settings.simulation is not None or rate is None:
+            rate = math.inf
+        collected = collect(
+            self.clients,
+            self.settings,
+            sink,
+            day=day,
+            began=began,
+            progress=lambda progress: tell(progress_line(progress)),
+            expected_findings=_yesterdays_findings(lake, day),
+            budgets=lambda _region: RateBudget(rate),
+        )
+        return sink.commit(
+            [count.shard for count in collected.shards],
+            {
+                "source": "aws",
+                "collect": self.settings.collect,
+                "started_at": collected.started_at.isoformat(),
+                "collected_at": collected.collected_at.isoformat(),
+                "archived_findings": collected.archived_findings,
+                "requests": collected.requests,
+                "throttled": collected.throttled,
+            },
+        )
+
+    def publish(self, data: Sequence[MetricDatum]) -> PublishedMetrics | None:
+        """Puts the metrics to CloudWatch."""
+        points = [
+            {
+                "MetricName": datum.name,
+                "Dimensions": [{"Name": key, "Value": value} for key, value in datum.dimensions],
+                "Timestamp": datum.timestamp,
+                "Value": datum.value,
+                "Unit": datum.unit,
+            }
+            for datum in data
+        ]
+        namespace = self.settings.metrics.namespace
+        return publish(self.clients, namespace, points, now=self.clients.now())
+
+
+class SavedFindings:
+    """Findings saved in files: the snapshot of a day with no AWS access at all."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def is_over(self, day: date) -> bool:  # noqa: ARG002 - files know no time
+        """Saved findings can be imported for any day."""
+        return False
+
+    def accounts(self, day: date) -> AccountList:
+        """No listing: the accounts come from the findings and the overrides."""
+        del day
+        return AccountList(
+            ORGANIZATION_ACCOUNTS.empty(),
+            "The findings were imported, so only accounts that have findings, or stand in the "
+            "overrides file, are known.",
+        )
+
+    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
+        """What the settings say; for the rest the findings and other days are asked later."""
+        return controls_of_settings(reports, day)
+
+    def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
+        """Puts the files' records into pages."""
+        noon = datetime.combine(day, time(12), tzinfo=UTC)
+        collected_at = min(datetime.now(UTC), noon) if day <= datetime.now(UTC).date() else noon
+        commit = import_files(lake, day, self.files, collected_at=collected_at.isoformat())
+        tell(f"{commit.rows:,} records from {len(self.files):,} files")
+        return commit
+
+    def publish(self, data: Sequence[MetricDatum]) -> PublishedMetrics | None:
+        """There is nowhere to publish to."""
+        del data
+        return None
+
+
+@contextmanager
+def source_of(settings: Settings) -> Iterator[SnapshotSource]:
+    """The source that the settings name: AWS, an endpoint, or the embedded organization.
+
+    The embedded organization is started on loopback and lives as long as the block.
+    """
+    if settings.simulation is None:
+        yield AwsSource(settings, AwsClients(settings.aws))
+        return
+    from posture_pipeline.simulation.server import serve
+    from posture_pipeline.simulation.settings import SimulationSettings
+
+    simulation = SimulationSettings(
+        seed=settings.simulation.seed, accounts=settings.simulation.accounts, rate_limit=None
+    )
+    with serve(simulation) as server:
+        yield AwsSource(settings, AwsClients(settings.aws, endpoint_url=server.url))
+
+
+def unfinished(lake: Lake, day: date) -> bool:
+    """Whether a collection of the day began and was not committed."""
+    folder = layout.partition(RAW_FINDING_PAGES, day)
+    return lake.get_json(f"{folder}/{layout.OPEN}") is not None
+
+
+def progress_line(progress: Progress) -> str:
+    """How far a collection is, for a person."""
+    line = (
+        f"{progress.pages:,} pages, {progress.findings:,} findings, {progress.rate:,.0f} a second, "
+        f"{progress.shards_done} of {progress.shards} shards done"
+    )
+    if progress.seconds_left is not None:
+        line += f", about {timedelta(seconds=round(progress.seconds_left))} left"
+    return line
+
+
+def _yesterdays_findings(lake: Lake, day: date) -> int | None:
+    before = [each for each in lake.days(RAW_FINDING_PAGES) if each < day]
+    commit = lake.commit_of(RAW_FINDING_PAGES, before[-1]) if before else None
+    return commit.rows if commit else None

@@ -1,0 +1,348 @@
+"""The tables of the lake: one declaration each of columns, dtypes and meaning.
+
+Writers cast to these, readers check them; the documentation, Dagster's column schemas and empty
+frames are made from them. Columns are only ever added. No I/O and no rules belong here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import polars as pl
+
+Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
+
+SCHEMA_VERSION = 1
+"""Stored with every commit. Raised when a table gains columns."""
+
+SEPARATOR = " "
+"""Joins several values in one text column: List columns make findings files slow and large."""
+
+TIMESTAMP = pl.Datetime("us", "UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table: its name, Polars dtype and meaning (with its unit)."""
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the lake.
+
+    Attributes:
+        name: Also the folder in the lake and the name of the DuckDB view.
+        meaning: What one row is.
+        columns: In the order in which they are written.
+        key: The columns that identify a row within a day.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = field(default=())
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns and their Polars dtypes, in order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def names(self) -> list[str]:
+        """The column names, in order."""
+        return [column.name for column in self.columns]
+
+    def empty(self) -> pl.DataFrame:
+        """A frame with every column and no rows."""
+        return pl.DataFrame(schema=self.schema)
+
+    def cast(self, frame: Frame) -> Frame:
+        """Puts the columns of a frame in this table's order and dtypes.
+
+        A column that the frame lacks becomes null; one that the table does not declare is left
+        out.
+        """
+        present = frame.collect_schema().names()
+        return frame.select(
+            (pl.col(c.name) if c.name in present else pl.lit(None)).cast(c.dtype).alias(c.name)
+            for c in self.columns
+        )
+
+
+_DATE = Column("date", pl.Date(), "Day of the snapshot (UTC); the partition.")
+
+_FINDING_COLUMNS = (
+    _DATE,
+    Column("finding_id", pl.String(), "ASFF Id."),
+    Column("product_arn", pl.String(), "ASFF ProductArn; with finding_id it identifies a finding."),
+    Column("product_name", pl.String(), "ASFF ProductName, such as Security Hub or Config."),
+    Column("account_id", pl.String(), "AwsAccountId, 12 digits, leading zeros kept."),
+    Column("account_name", pl.String(), "AwsAccountName as the finding gives it; may be null."),
+    Column("region", pl.String(), "ASFF Region, else the region of the product ARN."),
+    Column("generator_id", pl.String(), "ASFF GeneratorId."),
+    Column("title", pl.String(), "ASFF Title; for Config findings the rule name."),
+    Column("types", pl.String(), "ASFF Types, joined by ' | '."),
+    Column("security_control_id", pl.String(), "Compliance.SecurityControlId, such as S3.1."),
+    Column(
+        "standard_control_id",
+        pl.String(),
+        "For per-standard findings the standard's own id of the control (PCI.IAM.5, 1.1): "
+        "ProductFields ControlId or RuleId, else the tail of GeneratorId. Null if consolidated.",
+    ),
+    Column(
+        "standards",
+        pl.String(),
+        "Standards the finding counts for, as standards/... or ruleset/... ids joined by a space: "
+        "Compliance.AssociatedStandards; for a per-standard finding the one of its GeneratorId.",
+    ),
+    Column(
+        "consolidated",
+        pl.Boolean(),
+        "True for a consolidated control finding (GeneratorId security-control/...), false for a "
+        "per-standard one, null for every other finding.",
+    ),
+    Column("config_rule_name", pl.String(), "Config rule name as deployed, with random suffixes."),
+    Column(
+        "rule_name",
+        pl.String(),
+        "Canonical Config rule name: without -conformance-pack-<random> and OrgConfigRule-...",
+    ),
+    Column(
+        "compliance_status", pl.String(), "PASSED, FAILED, WARNING, NOT_AVAILABLE; may be null."
+    ),
+    Column("reason_codes", pl.String(), "Compliance.StatusReasons codes, joined by a space."),
+    Column("workflow_status", pl.String(), "NEW, NOTIFIED, RESOLVED or SUPPRESSED; may be null."),
+    Column(
+        "record_state", pl.String(), "ACTIVE or ARCHIVED; ACTIVE when the finding says nothing."
+    ),
+    Column("severity_label", pl.String(), "INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL."),
+    Column(
+        "severity_original", pl.String(), "Severity.Original, the finding provider's own value."
+    ),
+    Column("resource_id", pl.String(), "Id of the first resource."),
+    Column("resource_type", pl.String(), "Type of the first resource."),
+    Column("resource_count", pl.Int32(), "How many resources the finding names."),
+    Column("created_at", TIMESTAMP, "CreatedAt, UTC."),
+    Column("updated_at", TIMESTAMP, "UpdatedAt, UTC."),
+    Column("first_observed_at", TIMESTAMP, "FirstObservedAt, UTC: the last change of compliance."),
+    Column("last_observed_at", TIMESTAMP, "LastObservedAt, UTC: the most recent check."),
+    Column("previous_compliance_status", pl.String(), "ProductFields PreviousComplianceStatus."),
+    Column(
+        "archival_reasons", pl.String(), "ProductFields ArchivalReasons codes, joined by a space."
+    ),
+    Column("note_text", pl.String(), "Note.Text: why it was suppressed, by custom."),
+    Column("note_updated_by", pl.String(), "Note.UpdatedBy."),
+    Column("note_updated_at", TIMESTAMP, "Note.UpdatedAt, UTC."),
+    Column("remediation_url", pl.String(), "Remediation.Recommendation.Url."),
+    Column("shard", pl.String(), "Shard of the collection the row came from."),
+    Column("page", pl.Int32(), "Page (line of the shard's raw files, from 0) it came from."),
+)
+
+MERGED_FINDINGS = Table(
+    "merged_findings",
+    "One finding of the snapshot, as collected, duplicates resolved to the newest.",
+    _FINDING_COLUMNS,
+    ("product_arn", "finding_id"),
+)
+
+ACCOUNT_FINDINGS = Table(
+    "account_findings",
+    "One finding of the snapshot: the rows of merged_findings, one file an account.",
+    _FINDING_COLUMNS,
+    ("product_arn", "finding_id"),
+)
+
+QUARANTINE = Table(
+    "quarantine",
+    "One record that could not be read as a finding, with the reason.",
+    (
+        _DATE,
+        Column("file", pl.String(), "Raw file in the lake, below the partition."),
+        Column("line", pl.Int32(), "Line of that file, from 0: the page."),
+        Column("position", pl.Int32(), "Place of the record on the page, from 0; null: the page."),
+        Column("source", pl.String(), "For imported findings the file they came from."),
+        Column("reason", pl.String(), "What made it unreadable."),
+        Column("record", pl.Binary(), "The bytes as received."),
+    ),
+    ("file", "line", "position"),
+)
+
+ORGANIZATION_ACCOUNTS = Table(
+    "organization_accounts",
+    "One account known on the day, with what the organization says of it.",
+    (
+        _DATE,
+        Column("account_id", pl.String(), "12 digits, leading zeros kept."),
+        Column("account_name", pl.String(), "Name in the organization; may be null."),
+        Column("state", pl.String(), "ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED, ..."),
+        Column("tags", pl.String(), "The account's tags as a JSON object of text."),
+        Column("joined_at", TIMESTAMP, "When it joined the organization, UTC."),
+        Column("source", pl.String(), "organizations, overrides or findings: who named it."),
+    ),
+    ("account_id",),
+)
+
+EXPECTED_CONTROLS = Table(
+    "expected_controls",
+    "One control that a report expects on the day.",
+    (
+        _DATE,
+        Column("report", pl.String(), "Slug of the report."),
+        Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules."),
+        Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+        Column("title", pl.String(), "Title of the control."),
+        Column("severity", pl.String(), "Severity rating: CRITICAL, HIGH, MEDIUM or LOW."),
+        Column("enabled", pl.Boolean(), "Enabled in the audit account and region."),
+        Column(
+            "standard_control_ids",
+            pl.String(),
+            "The standard's own ids of the control (CIS 1.2: 1.1), joined by a space.",
+        ),
+        Column("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
+        Column("source", pl.String(), "security_hub, config, settings or findings."),
+        Column("as_of", pl.Date(), "Day the list was read; differs from date when it was reused."),
+    ),
+    ("report", "control_id"),
+)
+
+CONTROL_STATUS = Table(
+    "control_status",
+    "The status of one control of one report in one account on the day.",
+    (
+        _DATE,
+        Column("report", pl.String(), "Slug of the report."),
+        Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules."),
+        Column("account_id", pl.String(), "12 digits."),
+        Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        Column("status", pl.String(), "PASSED, FAILED, UNKNOWN or NO_DATA."),
+        Column("basis", pl.String(), "findings, assumed (no finding, so compliant), or none."),
+        Column("passed_findings", pl.Int64(), "Counted findings that passed."),
+        Column("failed_findings", pl.Int64(), "Counted findings that failed."),
+        Column("unknown_findings", pl.Int64(), "Counted findings that could not be evaluated."),
+        Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
+        Column("passed_resources", pl.Int64(), "Distinct resources whose counted findings passed."),
+        Column("failed_resources", pl.Int64(), "Distinct resources with a failed finding."),
+        Column("regions", pl.Int32(), "Regions with a counted finding."),
+    ),
+    ("report", "account_id", "control_id"),
+)
+
+_SCORE_COLUMNS = (
+    Column("score", pl.Float64(), "100 x passed / (passed + failed + unknown); null: see reason."),
+    Column("console_score", pl.Int32(), "score to the nearest whole number, half up."),
+    Column(
+        "resource_score",
+        pl.Float64(),
+        "100 x passed / (passed + failed) over (control, resource) pairs.",
+    ),
+    Column("reason", pl.String(), "Why there is no score; null when there is one."),
+    Column("passed", pl.Int32(), "Controls PASSED, the assumed ones among them."),
+    Column("failed", pl.Int32(), "Controls FAILED."),
+    Column("unknown", pl.Int32(), "Controls UNKNOWN."),
+    Column("no_data", pl.Int32(), "Expected controls with NO_DATA, out of the score."),
+    Column("assumed", pl.Int32(), "Rules counted as PASSED because they have no finding."),
+    Column("expected", pl.Int32(), "Controls that the report expects in this scope."),
+    Column("findings", pl.Int64(), "Counted findings (ACTIVE, not SUPPRESSED)."),
+    Column("failed_findings", pl.Int64(), "Counted findings that failed."),
+    Column("failed_critical", pl.Int64(), "Of these, on controls rated CRITICAL."),
+    Column("failed_high", pl.Int64(), "Of these, on controls rated HIGH."),
+    Column("failed_medium", pl.Int64(), "Of these, on controls rated MEDIUM."),
+    Column("failed_low", pl.Int64(), "Of these, on controls rated LOW or not rated."),
+    Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
+    Column("method", pl.String(), "Version of the scoring method, and how it was collected."),
+    Column(
+        "control_set_hash", pl.String(), "Of the expected control ids: the same set, comparable."
+    ),
+    Column("settings_hash", pl.String(), "Of the settings that decide the report's score."),
+    Column("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
+    Column("controls_with_data", pl.Int32(), "Coverage: controls with a counted finding."),
+    Column("regions_with_data", pl.Int32(), "Coverage: regions with a counted finding."),
+)
+
+_REPORT = Column("report", pl.String(), "Slug of the report.")
+_REPORT_KIND = Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules.")
+_WORKLOAD = Column("workload", pl.String(), "Workload of the account(s).")
+_ENVIRONMENT = Column("environment", pl.String(), "Environment of the account(s), or unknown.")
+
+ACCOUNT_SCORES = Table(
+    "account_scores",
+    "The score of one account on one report on the day.",
+    (
+        _DATE,
+        _REPORT,
+        _REPORT_KIND,
+        Column("account_id", pl.String(), "12 digits."),
+        Column("account_name", pl.String(), "Name of the account; may be null."),
+        _WORKLOAD,
+        _ENVIRONMENT,
+        Column("owner", pl.String(), "Owner from the overrides or tags; may be null."),
+        Column(
+            "workload_source",
+            pl.String(),
+            "overrides, tags, name, or account_name when nothing resolved it.",
+        ),
+        *_SCORE_COLUMNS,
+    ),
+    ("report", "account_id"),
+)
+
+WORKLOAD_SCORES = Table(
+    "workload_scores",
+    "The score of one workload in one environment on one report on the day.",
+    (
+        _DATE,
+        _REPORT,
+        _REPORT_KIND,
+        _WORKLOAD,
+        _ENVIRONMENT,
+        Column("accounts", pl.Int32(), "Scored accounts of the workload and environment."),
+        Column("accounts_with_data", pl.Int32(), "Of these, accounts with any finding that day."),
+        *_SCORE_COLUMNS,
+    ),
+    ("report", "workload", "environment"),
+)
+
+ORGANIZATION_SCORES = Table(
+    "organization_scores",
+    "The score of the whole organization on one report on the day.",
+    (
+        _DATE,
+        _REPORT,
+        _REPORT_KIND,
+        Column("accounts", pl.Int32(), "Scored accounts of the organization."),
+        Column("accounts_with_data", pl.Int32(), "Of these, accounts with any finding that day."),
+        *_SCORE_COLUMNS,
+    ),
+    ("report",),
+)
+
+TABLES: tuple[Table, ...] = (
+    MERGED_FINDINGS,
+    QUARANTINE,
+    ACCOUNT_FINDINGS,
+    ORGANIZATION_ACCOUNTS,
+    EXPECTED_CONTROLS,
+    CONTROL_STATUS,
+    ACCOUNT_SCORES,
+    WORKLOAD_SCORES,
+    ORGANIZATION_SCORES,
+)
+"""Every parquet table of the lake, in the order of the data flow."""
+
+RAW_FINDING_PAGES = "raw_finding_pages"
+"""Name of the one dataset of the lake that is no table: pages as received, one a line."""
+
+
+def table(name: str) -> Table:
+    """The table of that name.
+
+    Raises:
+        KeyError: There is none.
+    """
+    return {each.name: each for each in TABLES}[name]

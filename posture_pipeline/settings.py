@@ -1,0 +1,407 @@
+"""The settings: `posture.yaml` read, validated, with a default for everything.
+
+What a value means is said on its field. Reading files happens in `load_settings` alone; the
+environment is read by whoever calls it, never here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from posture_pipeline.errors import SettingsError
+
+SLUG = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+"""A report's name is a folder, a metric dimension and a command-line argument at once."""
+
+ENVIRONMENTS = ("build", "development", "test", "acceptance", "production")
+
+
+class Model(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _standard(value: str) -> str:
+    """The standard without the `standards/` or `ruleset/` that AWS puts before it in ids."""
+    name = value.strip().removeprefix("standards/").removeprefix("ruleset/").strip("/")
+    if not re.fullmatch(r"[a-z0-9-]+/v/[0-9A-Za-z.]+", name):
+        message = "must look like aws-foundational-security-best-practices/v/1.0.0"
+        raise ValueError(message)
+    return name
+
+
+def _days(value: object) -> timedelta:
+    """`14d` as a duration; a plain number is days."""
+    match = re.fullmatch(r"(\d+)\s*d?", str(value).strip())
+    if match is None or int(match[1]) < 1:
+        message = "must be a number of days of at least 1, such as 14d"
+        raise ValueError(message)
+    return timedelta(days=int(match[1]))
+
+
+def _pattern(value: str) -> str:
+    try:
+        compiled = re.compile(value)
+    except re.error as error:
+        message = f"is no regular expression: {error}"
+        raise ValueError(message) from error
+    if "workload" not in compiled.groupindex:
+        message = "must have a group (?P<workload>...), and may have (?P<environment>...)"
+        raise ValueError(message)
+    return value
+
+
+Days = Annotated[timedelta, BeforeValidator(_days)]
+
+
+class Report(Model):
+    """What is scored: one of a standard, an organization conformance pack or custom rules."""
+
+    name: str
+    standard: Annotated[str, AfterValidator(_standard)] | None = None
+    conformance_pack: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    custom_rules: tuple[str, ...] | None = None
+    rules: tuple[str, ...] | None = None
+    """For a conformance pack: its rules, used where AWS cannot be asked (an import)."""
+    filter: dict[str, Any] | None = None
+    """AwsSecurityFindingFilters, evaluated on the stored findings."""
+
+    @field_validator("name")
+    @classmethod
+    def _slug(cls, name: str) -> str:
+        if not SLUG.match(name):
+            message = "must be lower-case letters, digits, '.', '_' or '-', at most 63 of them"
+            raise ValueError(message)
+        return name
+
+    @field_validator("filter")
+    @classmethod
+    def _supported_filter(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        from posture_pipeline.model.filters import validate_filters
+
+        if value is not None:
+            validate_filters(value)
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Report:
+        kinds = [self.standard, self.conformance_pack, self.custom_rules]
+        if sum(kind is not None for kind in kinds) != 1:
+            message = "needs exactly one of standard, conformance_pack, custom_rules"
+            raise ValueError(message)
+        if self.custom_rules is not None and not self.custom_rules:
+            message = "custom_rules must name at least one rule"
+            raise ValueError(message)
+        if self.rules is not None and self.conformance_pack is None:
+            message = "rules goes with conformance_pack; for custom rules use custom_rules"
+            raise ValueError(message)
+        return self
+
+    @property
+    def kind(self) -> Literal["standard", "conformance_pack", "custom_rules"]:
+        """Which of the three kinds of report it is."""
+        if self.standard is not None:
+            return "standard"
+        return "conformance_pack" if self.conformance_pack is not None else "custom_rules"
+
+    @property
+    def settings_hash(self) -> str:
+        """Of everything in the settings that decides this report's score, its name aside."""
+        return _short_hash(self.model_dump(mode="json", exclude={"name"}))
+
+
+class Schedule(Model):
+    """When the daily run starts."""
+
+    cron: str = "0 6 * * *"
+    timezone: str = "Europe/Amsterdam"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            message = "is no time zone; use a name such as Europe/Amsterdam or UTC"
+            raise ValueError(message) from error
+        return name
+
+    @field_validator("cron")
+    @classmethod
+    def _daily(cls, cron: str) -> str:
+        fields = cron.split()
+        if len(fields) != 5 or not (fields[0].isdigit() and fields[1].isdigit()):
+            message = "must be five fields with a fixed minute and hour, such as '0 6 * * *'"
+            raise ValueError(message)
+        if int(fields[0]) > 59 or int(fields[1]) > 23:
+            message = "must have a minute up to 59 and an hour up to 23"
+            raise ValueError(message)
+        return cron
+
+
+class Aws(Model):
+    """How AWS is reached."""
+
+    region: str = "eu-west-1"
+    """The Security Hub home region: findings of linked regions are aggregated there."""
+    regions: tuple[str, ...] = ()
+    """Regions to collect from, where there is no aggregation; empty: the home region."""
+    profile: str | None = None
+    role_arn: str | None = None
+    endpoint_url: str | None = None
+    requests_per_second: Annotated[float, Field(gt=0)] | None = 3.0
+    """GetFindings requests a second for each region, AWS's limit; lower it where others share
+    the limit, null for an endpoint without one."""
+
+    @property
+    def collect_regions(self) -> tuple[str, ...]:
+        """The regions that findings are collected from."""
+        return self.regions or (self.region,)
+
+
+class Simulation(Model):
+    """The embedded simulated organization, used instead of AWS."""
+
+    seed: int = 7
+    accounts: Annotated[int, Field(ge=5, le=10_000)] = 24
+
+
+class AccountTags(Model):
+    """The names of the account tags that are read."""
+
+    workload: str = "workload"
+    environment: str = "environment"
+    owner: str = "owner"
+
+
+class Accounts(Model):
+    """How an account finds its workload, environment and owner."""
+
+    name_pattern: Annotated[str, AfterValidator(_pattern)] = (
+        r"^(?P<organization>[^-]+)-(?P<workload>.+?)"
+        r"(?:-(?P<environment>build|development|test|acceptance|production))?$"
+    )
+    default_environment: str = "production"
+    tags: AccountTags = AccountTags()
+    overrides: str | None = None
+    """A CSV file with the columns account_id, workload, environment, owner; relative paths start
+    at the settings file."""
+
+
+class Thresholds(Model):
+    """Below red is red, below amber is amber, from amber on is green."""
+
+    red: Annotated[float, Field(ge=0, le=100)] = 90
+    amber: Annotated[float, Field(ge=0, le=100)] = 95
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Thresholds:
+        if self.red > self.amber:
+            message = "red must not be above amber"
+            raise ValueError(message)
+        return self
+
+
+class Metrics(Model):
+    """Where the scores are published."""
+
+    namespace: Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^:]")] = (
+        "SecurityPosture"
+    )
+    enabled: bool = True
+
+    @field_validator("namespace")
+    @classmethod
+    def _not_reserved(cls, name: str) -> str:
+        if name.startswith("AWS/"):
+            message = "must not start with AWS/, which CloudWatch keeps for AWS"
+            raise ValueError(message)
+        return name
+
+
+class Retention(Model):
+    """How long the large tables are kept; score tables are kept for good."""
+
+    raw_finding_pages: Days = timedelta(days=14)
+    merged_findings: Days = timedelta(days=14)
+    account_findings: Days = timedelta(days=400)
+
+
+class Checks(Model):
+    """Limits of the checks between findings and publishing."""
+
+    quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Share of unreadable records above which the quarantine check fails."""
+    score_move: Annotated[float, Field(gt=0, le=100)] = 0.5
+    """Points a score may move without a change in control status to explain it."""
+
+
+_DEFAULT_REPORTS = (
+    Report(name="fsbp", standard="aws-foundational-security-best-practices/v/1.0.0"),
+    Report(name="cis-v3", standard="cis-aws-foundations-benchmark/v/3.0.0"),
+)
+
+DEMO_REPORTS = (
+    *_DEFAULT_REPORTS,
+    Report(name="lz-pack", conformance_pack="lz-framework"),
+    Report(
+        name="lz-rules",
+        custom_rules=(
+            "lz-s3-encryption",
+            "lz-s3",
+            "lz-required-tags",
+            "lz-approved-amis",
+            "lz-iam-boundary",
+            "lz-secrets-rotation",
+            "lz-queue-encryption",
+            "lz-backup-plan",
+        ),
+    ),
+)
+"""All three kinds of report, for what the simulated organization has deployed."""
+
+
+class Settings(Model):
+    """Everything that can be set, as in `posture.yaml`."""
+
+    lake: Annotated[str, Field(min_length=1)] = "./lake"
+    """A folder, or s3://bucket/prefix."""
+    start_date: date = date(2024, 1, 1)
+    """First day that can be a partition."""
+    schedule: Schedule = Schedule()
+    aws: Aws = Aws()
+    simulation: Simulation | None = None
+    """Set: no AWS is used, but a simulated organization in this process."""
+    collect: Literal["all", "failing"] = "all"
+    shards: bool = True
+    """Collect in ten streams by first digit of the account id; false: one stream."""
+    archived_days: Annotated[int, Field(ge=0, le=30)] = 3
+    """Findings archived in this many days are collected too, as evidence; they never score."""
+    reports: Annotated[tuple[Report, ...], Field(min_length=1)] = _DEFAULT_REPORTS
+    accounts: Accounts = Accounts()
+    thresholds: Thresholds = Thresholds()
+    metrics: Metrics = Metrics()
+    retention: Retention = Retention()
+    checks: Checks = Checks()
+
+    @field_validator("reports")
+    @classmethod
+    def _unique(cls, reports: tuple[Report, ...]) -> tuple[Report, ...]:
+        names = [report.name for report in reports]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            message = f"names {', '.join(twice)} twice; each report needs a name of its own"
+            raise ValueError(message)
+        return reports
+
+    def report(self, name: str) -> Report:
+        """The report of that name.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        for report in self.reports:
+            if report.name == name:
+                return report
+        known = ", ".join(report.name for report in self.reports)
+        message = f"There is no report {name!r} in the settings; there are: {known}."
+        raise SettingsError(message)
+
+
+SETTINGS_VARIABLE = "POSTURE_CONFIG"
+"""Environment variable with the path of the settings file."""
+
+SETTINGS_PLACES = ("posture.yaml", "demo/posture.yaml")
+"""Where settings are looked for when the variable does not say, from the working folder."""
+
+
+def find_settings(environment: Mapping[str, str]) -> Path | None:
+    """The settings file that the environment or the working folder names; null for none."""
+    named = environment.get(SETTINGS_VARIABLE)
+    if named:
+        return Path(named)
+    return next((Path(place) for place in SETTINGS_PLACES if Path(place).is_file()), None)
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Reads and validates a settings file.
+
+    Relative paths in it (the lake, the overrides) start at the file's folder.
+
+    Args:
+        path: The file; without one the defaults are used, with the simulated organization.
+
+    Raises:
+        SettingsError: The file cannot be read, is no YAML, or a value is not allowed; the text
+            names every key, its value and what is allowed.
+    """
+    if path is None:
+        return Settings(simulation=Simulation(), reports=DEMO_REPORTS)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"The settings file {path} cannot be read: {error.strerror}."
+        raise SettingsError(message) from error
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        message = f"The settings file {path} is no valid YAML: {error}."
+        raise SettingsError(message) from error
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        message = f"The settings file {path} must hold keys and values, such as 'lake: ./lake'."
+        raise SettingsError(message)
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = "; ".join(_sentence(each) for each in error.errors())
+        message = f"The settings file {path} is not valid: {lines}."
+        raise SettingsError(message) from error
+    return _resolve_paths(settings, path.resolve().parent)
+
+
+def _resolve_paths(settings: Settings, folder: Path) -> Settings:
+    update: dict[str, Any] = {}
+    if "://" not in settings.lake:
+        update["lake"] = str((folder / Path(settings.lake).expanduser()).resolve())
+    overrides = settings.accounts.overrides
+    if overrides is not None:
+        resolved = str((folder / Path(overrides).expanduser()).resolve())
+        update["accounts"] = settings.accounts.model_copy(update={"overrides": resolved})
+    return settings.model_copy(update=update)
+
+
+def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of Any
+    place = ".".join(str(part) for part in error["loc"]) or "the file"
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "extra_forbidden":
+        return f"{place} is no known setting"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place} is {error['input']!r}: {text[:1].lower()}{text[1:]}"
+
+
+def _short_hash(value: Any) -> str:  # noqa: ANN401 - anything JSON can hold
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,402 @@
+"""AWS Config as the audit account sees its own account: conformance packs, rules, compliance."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+from posture_pipeline.simulation import page_tokens, stable_hash
+from posture_pipeline.simulation.aws_errors import ServiceError
+from posture_pipeline.simulation.catalogue import (
+    CONFIG_RULES,
+    CONFORMANCE_PACK,
+    CUSTOM_RULES,
+    PACK_RULES,
+    RESOURCE_TYPES,
+    ConfigRule,
+)
+from posture_pipeline.simulation.rendering import (
+    config_rule_arn,
+    config_rule_name,
+    conformance_pack_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from posture_pipeline.simulation.accounts import Account
+    from posture_pipeline.simulation.checks import Observation
+    from posture_pipeline.simulation.clock import SimulatedClock
+    from posture_pipeline.simulation.organization import SimulatedOrganization
+
+MAX_COMPLIANCE_PAGE = 1000
+"""Rules a page (AWS: DescribeConformancePackCompliance Limit)."""
+MAX_DETAILS_PAGE = 100
+"""Evaluations a page (AWS: GetConformancePackComplianceDetails Limit)."""
+MAX_PACKS_PAGE = 20
+"""Packs a page (AWS: DescribeConformancePacks Limit)."""
+_RULES_PAGE = 25
+_TOKEN_LIFETIME_SECONDS = 86_400
+_NEVER_EVALUATED = frozenset({"lz-rds-backup", "lz-backup-plan"})
+"""Rules without any resource in the audit account: INSUFFICIENT_DATA."""
+_COMPLIANT_RESOURCES = 3
+_UPDATED = dt.datetime(2026, 1, 15, 9, 30, tzinfo=dt.UTC).timestamp()
+
+
+class Config:
+    """The operations; each method of `operations()` takes parameters and a region."""
+
+    def __init__(self, organization: SimulatedOrganization, clock: SimulatedClock) -> None:
+        self._organization = organization
+        self._seed = organization.settings.seed
+        self._clock = clock
+
+    def operations(self) -> dict[str, Callable[[dict[str, Any], str], dict[str, Any]]]:
+        """Return every operation that is simulated, by its name."""
+        return {
+            "DescribeConformancePacks": self.describe_packs,
+            "DescribeConformancePackStatus": self.describe_pack_status,
+            "DescribeOrganizationConformancePacks": self.describe_organization_packs,
+            "DescribeOrganizationConfigRules": self.describe_organization_rules,
+            "DescribeConformancePackCompliance": self.describe_pack_compliance,
+            "GetConformancePackComplianceDetails": self.get_pack_details,
+            "ListConformancePackComplianceScores": self.list_pack_scores,
+            "DescribeConfigRules": self.describe_rules,
+            "DescribeComplianceByConfigRule": self.describe_compliance_by_rule,
+        }
+
+    # Packs
+
+    def describe_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the packs of the audit account: the organization's one."""
+        self._asked_packs(params, region)
+        name = self._pack(region)
+        detail = {
+            "ConformancePackName": name,
+            "ConformancePackArn": self._pack_arn(region),
+            "ConformancePackId": self._pack_arn(region).rpartition("/")[2],
+            "ConformancePackInputParameters": [],
+            "LastUpdateRequestedTime": _UPDATED,
+            "CreatedBy": "config-multiaccountsetup.amazonaws.com",
+        }
+        return self._page("DescribeConformancePacks", params, [detail], "ConformancePackDetails")
+
+    def describe_pack_status(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return whether the packs are deployed."""
+        self._asked_packs(params, region)
+        detail = {
+            "ConformancePackName": self._pack(region),
+            "ConformancePackArn": self._pack_arn(region),
+            "ConformancePackId": self._pack_arn(region).rpartition("/")[2],
+            "ConformancePackState": "CREATE_COMPLETE",
+            "LastUpdateRequestedTime": _UPDATED,
+            "LastUpdateCompletedTime": _UPDATED + 90,
+        }
+        return self._page(
+            "DescribeConformancePackStatus", params, [detail], "ConformancePackStatusDetails"
+        )
+
+    def describe_organization_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the packs that were deployed to the organization."""
+        asked = params.get("OrganizationConformancePackNames") or [CONFORMANCE_PACK]
+        if any(name != CONFORMANCE_PACK for name in asked):
+            raise ServiceError(
+                code="NoSuchOrganizationConformancePackException",
+                message="No such conformance pack",
+            )
+        suffix = stable_hash.letters(8, self._seed, region, "organization pack")
+        detail = {
+            "OrganizationConformancePackName": CONFORMANCE_PACK,
+            "OrganizationConformancePackArn": (
+                f"arn:aws:config:{region}:{self._audit}:organization-conformance-pack/"
+                f"{CONFORMANCE_PACK}-{suffix}"
+            ),
+            "ConformancePackInputParameters": [],
+            "ExcludedAccounts": [],
+            "LastUpdateTime": _UPDATED,
+        }
+        return self._page(
+            "DescribeOrganizationConformancePacks",
+            params,
+            [detail],
+            "OrganizationConformancePacks",
+        )
+
+    def describe_organization_rules(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the custom rules that were deployed to the organization."""
+        names = {rule.name for rule in CUSTOM_RULES}
+        asked = params.get("OrganizationConfigRuleNames") or sorted(names)
+        if not set(asked) <= names:
+            raise ServiceError(code="NoSuchOrganizationConfigRuleException", message="No such rule")
+        items = [
+            {
+                "OrganizationConfigRuleName": name,
+                "OrganizationConfigRuleArn": (
+                    f"arn:aws:config:{region}:{self._audit}:organization-config-rule/{name}-"
+                    f"{stable_hash.letters(8, self._seed, region, name)}"
+                ),
+                "ExcludedAccounts": [],
+                "LastUpdateTime": _UPDATED,
+            }
+            for name in asked
+        ]
+        return self._page(
+            "DescribeOrganizationConfigRules", params, items, "OrganizationConfigRules"
+        )
+
+    def describe_pack_compliance(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return one row a rule of the pack, rules that were never evaluated included."""
+        pack = self._asked_pack(params, region)
+        wanted = self._wanted_rules(params, region)
+        kind = (params.get("Filters") or {}).get("ComplianceType")
+        rows = []
+        for rule in PACK_RULES:
+            name, compliance = self._name(rule, region), self._compliance(rule, region)
+            if (wanted and name not in wanted) or (kind and compliance != kind):
+                continue
+            rows.append({"ConfigRuleName": name, "ComplianceType": compliance, "Controls": []})
+        reply = self._page(
+            "DescribeConformancePackCompliance",
+            params,
+            rows,
+            "ConformancePackRuleComplianceList",
+            maximum=MAX_COMPLIANCE_PAGE,
+            default=5,
+        )
+        return {"ConformancePackName": pack, **reply}
+
+    def get_pack_details(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return one row an evaluation; rules without resources do not appear."""
+        pack = self._asked_pack(params, region)
+        wanted = self._wanted_rules(params, region)
+        filters = params.get("Filters") or {}
+        rows = [
+            row
+            for rule in PACK_RULES
+            if not wanted or self._name(rule, region) in wanted
+            for row in self._evaluations(rule, region)
+            if row["ComplianceType"] == filters.get("ComplianceType", row["ComplianceType"])
+        ]
+        reply = self._page(
+            "GetConformancePackComplianceDetails",
+            params,
+            rows,
+            "ConformancePackRuleEvaluationResults",
+            maximum=MAX_DETAILS_PAGE,
+            default=10,
+        )
+        return {"ConformancePackName": pack, **reply}
+
+    def list_pack_scores(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return Config's own score: the share of compliant rule and resource combinations."""
+        rows = [row for rule in PACK_RULES for row in self._evaluations(rule, region)]
+        good = sum(row["ComplianceType"] == "COMPLIANT" for row in rows)
+        score = {
+            "Score": f"{100 * good / len(rows):.2f}" if rows else "INSUFFICIENT_DATA",
+            "ConformancePackName": self._pack(region),
+            "LastUpdatedTime": self._midnight(),
+        }
+        names = (params.get("Filters") or {}).get("ConformancePackNames")
+        scores = [score] if not names or self._pack(region) in names else []
+        return self._page(
+            "ListConformancePackComplianceScores", params, scores, "ConformancePackComplianceScores"
+        )
+
+    # Rules
+
+    def describe_rules(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the rules of the audit account, a pack's among them."""
+        items = [
+            {
+                "ConfigRuleName": self._name(rule, region),
+                "ConfigRuleArn": config_rule_arn(rule.name, self._audit, region, self._seed),
+                "ConfigRuleId": config_rule_arn(
+                    rule.name, self._audit, region, self._seed
+                ).rpartition("/")[2],
+                "Description": f"Looks at {rule.resource_type}.",
+                "Scope": {"ComplianceResourceTypes": [rule.resource_type]},
+                "Source": {
+                    "Owner": "CUSTOM_LAMBDA",
+                    "SourceIdentifier": f"arn:aws:lambda:{region}:{self._audit}:function:"
+                    f"{rule.name}",
+                },
+                "ConfigRuleState": "ACTIVE",
+                "EvaluationModes": [{"Mode": "DETECTIVE"}],
+            }
+            for rule in self._asked_rules(params, region)
+        ]
+        return self._page(
+            "DescribeConfigRules", params, items, "ConfigRules", default=_RULES_PAGE, limited=False
+        )
+
+    def describe_compliance_by_rule(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the compliance of each rule of the audit account."""
+        kinds = params.get("ComplianceTypes")
+        items = []
+        for rule in self._asked_rules(params, region):
+            compliance: dict[str, Any] = {"ComplianceType": self._compliance(rule, region)}
+            if kinds and compliance["ComplianceType"] not in kinds:
+                continue
+            failing = sum(
+                row["ComplianceType"] == "NON_COMPLIANT" for row in self._evaluations(rule, region)
+            )
+            if failing:
+                compliance["ComplianceContributorCount"] = {
+                    "CappedCount": failing,
+                    "CapExceeded": False,
+                }
+            items.append({"ConfigRuleName": self._name(rule, region), "Compliance": compliance})
+        return self._page(
+            "DescribeComplianceByConfigRule",
+            params,
+            items,
+            "ComplianceByConfigRules",
+            default=_RULES_PAGE,
+            limited=False,
+        )
+
+    # Shared by several operations
+
+    @property
+    def _audit(self) -> str:
+        return self._organization.audit_account_id
+
+    def _audit_account(self) -> Account:
+        return self._organization.accounts(self._clock.now().date())[0]
+
+    def _midnight(self) -> float:
+        day = self._clock.now().date()
+        return dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
+
+    def _pack(self, region: str) -> str:
+        return conformance_pack_name(self._audit, region, self._seed)
+
+    def _pack_arn(self, region: str) -> str:
+        name = self._pack(region)
+        suffix = stable_hash.letters(9, self._seed, self._audit, region, "pack id")
+        return (
+            f"arn:aws:config:{region}:{self._audit}:conformance-pack/{name}/"
+            f"conformance-pack-{suffix}"
+        )
+
+    def _name(self, rule: ConfigRule, region: str) -> str:
+        return config_rule_name(rule.name, self._audit, region, self._seed)
+
+    def _failing(self, rule: ConfigRule, region: str) -> list[Observation]:
+        account = self._audit_account()
+        return [
+            seen
+            for seen in self._organization.observations(account, self._clock.now().date())
+            if seen.subject == rule.name and seen.region == region and seen.status == "FAILED"
+        ]
+
+    def _evaluations(self, rule: ConfigRule, region: str) -> list[dict[str, Any]]:
+        if rule.name in _NEVER_EVALUATED:
+            return []
+        found = [
+            ("NON_COMPLIANT", seen.type_name, seen.resource_id)
+            for seen in self._failing(rule, region)
+        ]
+        kind = RESOURCE_TYPES.get(rule.resource_type)
+        if kind:
+            for number in range(_COMPLIANT_RESOURCES):
+                name = f"{kind.stem}-{rule.name}-{number}"
+                arn = kind.arn.format(name=name, region=region, account=self._audit)
+                found.append(("COMPLIANT", kind.name, arn))
+        elif not found:
+            found.append(("COMPLIANT", "AWS::::Account", self._audit))
+        return [
+            {
+                "ComplianceType": compliance,
+                "EvaluationResultIdentifier": {
+                    "EvaluationResultQualifier": {
+                        "ConfigRuleName": self._name(rule, region),
+                        "ResourceType": type_name,
+                        "ResourceId": resource_id,
+                        "EvaluationMode": "DETECTIVE",
+                    },
+                    "OrderingTimestamp": self._midnight() - 3600,
+                },
+                "ConfigRuleInvokedTime": self._midnight() - 3500,
+                "ResultRecordedTime": self._midnight() - 3400,
+            }
+            for compliance, type_name, resource_id in found
+        ]
+
+    def _compliance(self, rule: ConfigRule, region: str) -> str:
+        rows = self._evaluations(rule, region)
+        if not rows:
+            return "INSUFFICIENT_DATA"
+        bad = any(row["ComplianceType"] == "NON_COMPLIANT" for row in rows)
+        return "NON_COMPLIANT" if bad else "COMPLIANT"
+
+    def _asked_packs(self, params: dict[str, Any], region: str) -> None:
+        if any(name != self._pack(region) for name in params.get("ConformancePackNames") or []):
+            raise ServiceError(
+                code="NoSuchConformancePackException", message="No such conformance pack"
+            )
+
+    def _asked_pack(self, params: dict[str, Any], region: str) -> str:
+        name = params.get("ConformancePackName")
+        if name != self._pack(region):
+            raise ServiceError(
+                code="NoSuchConformancePackException",
+                message=f"The ConformancePack '{name}' does not exist",
+            )
+        return str(name)
+
+    def _wanted_rules(self, params: dict[str, Any], region: str) -> set[str]:
+        filters = params.get("Filters") or {}
+        unknown = set(filters) - {"ConfigRuleNames", "ComplianceType"}
+        if unknown:
+            message = f"Filters.{sorted(unknown)[0]} is not simulated"
+            raise ServiceError(code="InvalidParameterValueException", message=message)
+        wanted = set(filters.get("ConfigRuleNames") or ())
+        if not wanted <= {self._name(rule, region) for rule in PACK_RULES}:
+            raise ServiceError(
+                code="NoSuchConfigRuleInConformancePackException",
+                message="No such rule in the pack",
+            )
+        return wanted
+
+    def _asked_rules(self, params: dict[str, Any], region: str) -> list[ConfigRule]:
+        by_name = {self._name(rule, region): rule for rule in CONFIG_RULES}
+        asked = params.get("ConfigRuleNames") or list(by_name)
+        unknown = [name for name in asked if name not in by_name]
+        if unknown:
+            raise ServiceError(
+                code="NoSuchConfigRuleException",
+                message=f"The ConfigRule '{unknown[0]}' does not exist.",
+            )
+        return [by_name[name] for name in asked]
+
+    def _page(
+        self,
+        operation: str,
+        params: dict[str, Any],
+        items: list[Any],
+        member: str,
+        *,
+        maximum: int = MAX_PACKS_PAGE,
+        default: int = MAX_PACKS_PAGE,
+        limited: bool = True,
+    ) -> dict[str, Any]:
+        size = (params.get("Limit") or default) if limited else default
+        if not isinstance(size, int) or (not 1 <= size <= maximum and limited):
+            message = f"Limit {size!r} must be from 1 to {maximum}"
+            raise ServiceError(code="InvalidLimitException", message=message)
+        asked = {k: v for k, v in params.items() if k not in ("NextToken", "Limit")}
+        question = page_tokens.question_hash(operation, asked)
+        now = self._clock.now()
+        start = 0
+        if params.get("NextToken"):
+            try:
+                (start,) = page_tokens.read(
+                    params["NextToken"], question, now, _TOKEN_LIFETIME_SECONDS
+                )
+            except (page_tokens.TokenError, ValueError) as error:
+                raise ServiceError(code="InvalidNextTokenException", message=str(error)) from error
+        reply: dict[str, Any] = {member: items[start : start + size]}
+        if start + size < len(items):
+            reply["NextToken"] = page_tokens.issue(question, [start + size], now)
+        return reply

@@ -1,0 +1,121 @@
+"""What a simulated organization is made of: its settings and their limits. No behaviour here."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import TYPE_CHECKING, Literal
+
+from posture_pipeline.errors import PostureError
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+ControlFindingGenerator = Literal["SECURITY_CONTROL", "STANDARD_CONTROL"]
+
+MIN_ACCOUNTS = 5
+"""Fewer accounts could not carry the events of the story."""
+MAX_ACCOUNTS = 10_000
+"""Members a Security Hub administrator can have (AWS: Security Hub quotas)."""
+MIN_RESOURCES = 5
+"""The first five resources of an account are the ones that the story is told with."""
+MAX_RESOURCES = 100_000
+GET_FINDINGS_RATE = 3.0
+"""GetFindings requests a second, per account and region (AWS: Security Hub service model)."""
+GET_FINDINGS_BURST = 6
+_REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
+
+
+class SimulationSettingsError(PostureError, ValueError):
+    """A setting of the simulated organization is outside what it can play."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RateLimit:
+    """A token bucket: `requests_per_second` on average, `burst` at once."""
+
+    requests_per_second: float = GET_FINDINGS_RATE
+    burst: int = GET_FINDINGS_BURST
+
+    def __post_init__(self) -> None:
+        if self.requests_per_second <= 0 or self.burst < 1:
+            msg = (
+                f"rate_limit: {self.requests_per_second} requests a second with a burst of "
+                f"{self.burst}; both must be positive (None switches the limit off)"
+            )
+            raise SimulationSettingsError(msg)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulationSettings:
+    """Everything that decides what the simulated organization looks like.
+
+    The same settings give the same accounts and findings on every machine, on every day asked for,
+    in any order.
+
+    Attributes:
+        seed: chooses one of many organizations of the same size.
+        accounts: accounts of the organization, the one that joins and leaves included.
+        resources_per_account: resources the controls look at; a resource has about three findings,
+            and an account some 200 beside that.
+        regions: the home region first, then the linked ones.
+        control_finding_generator: SECURITY_CONTROL is one finding a check (consolidated),
+            STANDARD_CONTROL one a check and standard.
+        consolidated_from: the day on which an organization that had per-standard findings turned
+            to consolidated ones; on that day both are there, before it only the per-standard ones.
+        rate_limit: of GetFindings; None switches it off.
+        token_lifetime_seconds: of a NextToken of Security Hub, in simulated seconds.
+        hostile_names: whether an organization of 20 accounts or more has one whose name is markup.
+        legacy_account_status: whether Organizations still sends `Status` beside `State`.
+        empty_account_pages: whether ListAccounts returns an empty page with a token now and then.
+
+    Raises:
+        SimulationSettingsError: a value is outside its range; the text names it.
+    """
+
+    seed: int = 7
+    accounts: int = 24
+    resources_per_account: int = 40
+    regions: tuple[str, ...] = ("eu-west-1", "us-east-1")
+    control_finding_generator: ControlFindingGenerator = "SECURITY_CONTROL"
+    consolidated_from: dt.date | None = None
+    rate_limit: RateLimit | None = dataclasses.field(default_factory=RateLimit)
+    token_lifetime_seconds: int = 3600
+    hostile_names: bool = True
+    legacy_account_status: bool = True
+    empty_account_pages: bool = True
+
+    def __post_init__(self) -> None:
+        self._within("accounts", self.accounts, MIN_ACCOUNTS, MAX_ACCOUNTS)
+        self._within(
+            "resources_per_account", self.resources_per_account, MIN_RESOURCES, MAX_RESOURCES
+        )
+        self._within("token_lifetime_seconds", self.token_lifetime_seconds, 1, 7 * 86_400)
+        object.__setattr__(self, "regions", tuple(self.regions))
+        if not self.regions or len(set(self.regions)) != len(self.regions):
+            msg = f"regions: {self.regions!r}; expected one or more different regions"
+            raise SimulationSettingsError(msg)
+        for region in self.regions:
+            if not _REGION.match(region):
+                msg = f"regions: {region!r} is not the name of a region, such as 'eu-west-1'"
+                raise SimulationSettingsError(msg)
+        if self.control_finding_generator not in ("SECURITY_CONTROL", "STANDARD_CONTROL"):
+            msg = (
+                f"control_finding_generator: {self.control_finding_generator!r}; "
+                "expected SECURITY_CONTROL or STANDARD_CONTROL"
+            )
+            raise SimulationSettingsError(msg)
+        if self.consolidated_from and self.control_finding_generator == "STANDARD_CONTROL":
+            msg = "consolidated_from: only means something with SECURITY_CONTROL"
+            raise SimulationSettingsError(msg)
+
+    @staticmethod
+    def _within(name: str, value: int, low: int, high: int) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            msg = f"{name}: {value!r}; expected a whole number from {low} to {high}"
+            raise SimulationSettingsError(msg)
+
+    @property
+    def home_region(self) -> str:
+        """The region that findings of all linked regions are aggregated in."""
+        return self.regions[0]

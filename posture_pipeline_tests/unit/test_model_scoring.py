@@ -1,0 +1,544 @@
+"""Control status and scores: the examples of the method, its truth table and its properties."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from datetime import UTC, date, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from posture_pipeline.model import scoring
+from posture_pipeline.model.asff import parse_pages
+from posture_pipeline.model.scoring import ScoreContext
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    ACCOUNT_SCORES,
+    CONTROL_STATUS,
+    EXPECTED_CONTROLS,
+    ORGANIZATION_SCORES,
+    WORKLOAD_SCORES,
+)
+from posture_pipeline.settings import Report
+
+DAY = date(2026, 11, 23)
+COLLECTED_AT = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
+STANDARD = Report(name="fsbp", standard="aws-foundational-security-best-practices/v/1.0.0")
+PACK = Report(name="pack", conformance_pack="lz-framework")
+ONE, TWO = "111122223333", "444455556666"
+
+
+def finding(control: str, status: str | None = "PASSED", **more: Any) -> dict[str, Any]:
+    """An active finding of the standard."""
+    return {
+        "account_id": ONE,
+        "region": "eu-west-1",
+        "record_state": "ACTIVE",
+        "workflow_status": "NEW",
+        "security_control_id": control,
+        "standards": f"standards/{STANDARD.standard}",
+        "consolidated": True,
+        "resource_id": "bucket",
+        "compliance_status": status,
+    } | more
+
+
+def rule(name: str, status: str = "FAILED", **more: Any) -> dict[str, Any]:
+    """An active finding of AWS Config."""
+    return (
+        finding(
+            "",
+            status,
+            security_control_id=None,
+            standards=None,
+            consolidated=None,
+            config_rule_name=name,
+            rule_name=name,
+        )
+        | more
+    )
+
+
+GUARDDUTY = finding(
+    "", None, security_control_id=None, standards=None, consolidated=None, product_name="GuardDuty"
+)
+
+
+def frame(rows: list[dict[str, Any]]) -> pl.LazyFrame:
+    schema = ACCOUNT_FINDINGS.schema
+    columns = {
+        name: pl.Series(name, [each.get(name) for each in rows], dtype=dtype)
+        for name, dtype in schema.items()
+    }
+    return pl.DataFrame(columns).lazy()
+
+
+def controls(*ids: str, report: Report = STANDARD, **more: Any) -> pl.DataFrame:
+    rows = [{"report": report.name, "control_id": each, "enabled": True, **more} for each in ids]
+    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
+
+
+def accounts(*ids: str, workload: str = "shop") -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {
+                "account_id": each,
+                "account_name": None,
+                "workload": workload,
+                "environment": "test",
+                "owner": None,
+                "workload_source": "tags",
+            }
+            for each in ids
+        ],
+        schema=dict.fromkeys(scoring._ACCOUNT_COLUMNS, pl.String),
+    )
+
+
+def statuses(
+    rows: list[dict[str, Any]],
+    expected: pl.DataFrame,
+    report: Report = STANDARD,
+    known: pl.DataFrame | None = None,
+    **more: Any,
+) -> pl.DataFrame:
+    known = accounts(ONE) if known is None else known
+    return scoring.control_status(frame(rows), expected, report, known, day=DAY, **more)
+
+
+def status_of(*rows: dict[str, Any], **more: Any) -> str:
+    return str(statuses(list(rows), controls("S3.1"), **more)["status"][0])
+
+
+def score_of(
+    rows: list[dict[str, Any]],
+    expected: pl.DataFrame,
+    report: Report = STANDARD,
+    collect: str = "all",
+) -> dict[str, Any]:
+    """The score of the one account."""
+    found = statuses(rows, expected, report, collect=collect)
+    context = ScoreContext(DAY, COLLECTED_AT, (report,), collect)
+    return scoring.account_scores(found, expected, accounts(ONE), context).row(0, named=True)
+
+
+# --- the examples that must hold --------------------------------------------------------------
+
+
+def test_one_failing_resource_of_a_hundred_fails_its_control() -> None:
+    rows = [finding(f"C.{i}") for i in range(1, 10)]
+    rows += [
+        finding("C.0", "FAILED" if i == 0 else "PASSED", resource_id=f"r{i}") for i in range(100)
+    ]
+    score = score_of(rows, controls(*(f"C.{i}" for i in range(10))))
+    assert score["score"] == 90.0
+    assert score["resource_score"] == pytest.approx(100 * 108 / 109)
+
+
+def test_168_passed_of_190_with_data_and_30_without_is_88() -> None:
+    rows = [finding(f"C.{i}", "PASSED" if i < 168 else "FAILED") for i in range(190)]
+    score = score_of(rows, controls(*(f"C.{i}" for i in range(220))))
+    assert score["score"] == pytest.approx(88.42105263)
+    assert (score["console_score"], score["no_data"], score["expected"]) == (88, 30, 220)
+
+
+def test_a_control_with_every_finding_suppressed_has_no_data() -> None:
+    rows = [finding("S3.1", "FAILED", workflow_status="SUPPRESSED"), finding("S3.2")]
+    score = score_of(rows, controls("S3.1", "S3.2"))
+    assert status_of(rows[0]) == "NO_DATA"
+    assert (score["score"], score["no_data"], score["suppressed_findings"]) == (100.0, 1, 1)
+
+
+def test_one_failing_finding_suppressed_and_the_others_passed_is_passed() -> None:
+    suppressed = finding("S3.1", "FAILED", workflow_status="SUPPRESSED", resource_id="other")
+    assert status_of(suppressed, finding("S3.1")) == "PASSED"
+
+
+def test_passed_and_warning_is_unknown_and_in_the_denominator() -> None:
+    rows = [finding("S3.1"), finding("S3.1", "WARNING"), finding("S3.2")]
+    assert status_of(*rows) == "UNKNOWN"
+    assert score_of(rows, controls("S3.1", "S3.2"))["score"] == 50.0
+
+
+def test_a_failed_finding_that_somebody_set_to_resolved_is_failed() -> None:
+    assert status_of(finding("S3.1", "FAILED", workflow_status="RESOLVED")) == "FAILED"
+
+
+def test_an_archived_finding_is_ignored() -> None:
+    assert status_of(finding("S3.1", "FAILED", record_state="ARCHIVED")) == "NO_DATA"
+    assert (
+        status_of(finding("S3.1", "FAILED", record_state="ARCHIVED"), finding("S3.1")) == "PASSED"
+    )
+
+
+def test_a_pack_of_four_rules_with_one_failing_is_75_with_three_assumed() -> None:
+    rules = controls("a", "b", "c", "d", report=PACK)
+    score = score_of([rule("a")], rules, PACK)
+    assert (score["score"], score["assumed"], score["controls_with_data"]) == (75.0, 3, 1)
+
+
+def test_a_failing_rule_that_is_not_in_the_pack_does_not_change_the_score() -> None:
+    rules = controls("a", "b", report=PACK)
+    others = [rule(f"other-{i}") for i in range(9)]
+    assert score_of([rule("a"), *others], rules, PACK)["score"] == 50.0
+    assert score_of(others, rules, PACK)["score"] == 100.0
+
+
+def test_an_account_with_no_findings_at_all_has_no_score_but_a_reason() -> None:
+    for report in (STANDARD, PACK):
+        score = score_of([], controls("a", "b", report=report), report)
+        assert (score["score"], score["console_score"], score["resource_score"]) == (None,) * 3
+        assert score["reason"] == scoring.NO_FINDINGS
+
+
+def test_findings_without_compliance_are_in_no_control() -> None:
+    assert status_of(GUARDDUTY) == "NO_DATA"
+    assert score_of([GUARDDUTY, finding("S3.1")], controls("S3.1"))["findings"] == 1
+
+
+def test_a_control_that_fails_in_one_of_two_regions_is_failed() -> None:
+    rows = [finding("S3.1"), finding("S3.1", "FAILED", region="us-east-1")]
+    assert status_of(*rows) == "FAILED"
+    assert statuses(rows, controls("S3.1"))["regions"].to_list() == [2]
+
+
+# --- the truth table ---------------------------------------------------------------------------
+
+
+def oracle(kinds: tuple[str | None, ...]) -> str:
+    if not kinds:
+        return "NO_DATA"
+    if "FAILED" in kinds:
+        return "FAILED"
+    return "PASSED" if all(kind == "PASSED" for kind in kinds) else "UNKNOWN"
+
+
+KINDS = ("PASSED", "FAILED", "WARNING", "NOT_AVAILABLE", "SOMETHING_NEW", None)
+
+
+def test_the_status_of_every_combination_of_findings() -> None:
+    cases = [c for size in range(4) for c in itertools.combinations_with_replacement(KINDS, size)]
+    rows = [finding(f"C.{i}", kind) for i, case in enumerate(cases) for kind in case]
+    found = statuses(rows, controls(*(f"C.{i}" for i in range(len(cases)))))
+    by_control = dict(found.select("control_id", "status").iter_rows())
+    assert by_control == {f"C.{i}": oracle(case) for i, case in enumerate(cases)}
+
+
+@pytest.mark.parametrize("workflow", ["NEW", "NOTIFIED", "RESOLVED", None, "ANYTHING"])
+@pytest.mark.parametrize("kind", ["PASSED", "FAILED", "WARNING"])
+def test_only_suppressed_changes_what_a_finding_counts(workflow: str | None, kind: str) -> None:
+    assert status_of(finding("S3.1", kind, workflow_status=workflow)) == oracle((kind,))
+
+
+# --- what is expected --------------------------------------------------------------------------
+
+
+def test_a_disabled_control_counts_only_where_it_has_findings() -> None:
+    expected = pl.concat([controls("S3.1"), controls("S3.2", "S3.3", enabled=False)])
+    found = statuses([finding("S3.2", "FAILED")], expected)
+    assert found["control_id"].to_list() == ["S3.1", "S3.2"]
+
+
+def test_no_data_of_a_standard_is_never_assumed_to_pass() -> None:
+    score = score_of([GUARDDUTY], controls("S3.1"))
+    assert (score["score"], score["assumed"]) == (None, 0)
+
+
+def test_a_rule_is_assumed_to_pass_in_an_account_that_reports_anything() -> None:
+    assert score_of([GUARDDUTY], controls("a", report=PACK), PACK)["score"] == 100.0
+    archived = GUARDDUTY | {"record_state": "ARCHIVED"}
+    assert score_of([archived], controls("a", report=PACK), PACK)["score"] is None
+
+
+def test_a_rule_with_every_finding_suppressed_is_not_assumed_to_pass() -> None:
+    rows = [rule("a", workflow_status="SUPPRESSED"), rule("b", "PASSED")]
+    score = score_of(rows, controls("a", "b", report=PACK), PACK)
+    assert (score["no_data"], score["assumed"], score["score"]) == (1, 0, 100.0)
+
+
+def test_collecting_only_what_fails_assumes_that_the_rest_passes_and_says_so() -> None:
+    rows = [finding("S3.1", "FAILED"), finding("S3.2", "WARNING")]
+    score = score_of(rows, controls("S3.1", "S3.2", "S3.3", "S3.4"), collect="failing")
+    assert (score["score"], score["assumed"]) == (50.0, 2)
+    assert score["method"] == "1, collect=failing"
+
+
+def test_a_report_without_controls_has_a_row_with_the_reason() -> None:
+    context = ScoreContext(DAY, COLLECTED_AT, (STANDARD,), reporting=frozenset({ONE}))
+    none = controls()
+    rows = scoring.account_scores(CONTROL_STATUS.empty(), none, accounts(ONE), context)
+    assert rows["reason"].to_list() == [scoring.NO_CONTROLS]
+
+
+def test_a_reason_tells_no_findings_from_no_control_findings() -> None:
+    context = ScoreContext(DAY, COLLECTED_AT, (STANDARD,), reporting=frozenset({ONE}))
+    found = statuses([GUARDDUTY], controls("S3.1"), known=accounts(ONE, TWO))
+    rows = scoring.account_scores(found, controls("S3.1"), accounts(ONE, TWO), context)
+    assert rows["reason"].to_list() == [scoring.NO_CONTROL_HAS_DATA, scoring.NO_FINDINGS]
+
+
+@pytest.mark.parametrize(
+    ("passed", "counted", "console"),
+    [
+        (168, 190, 88),
+        (8, 37, 22),
+        (6, 41, 15),
+        (159, 215, 74),
+        (28, 45, 62),
+        (1, 8, 13),
+        (1, 200, 1),
+    ],
+)
+def test_the_console_score_is_the_nearest_whole_number_half_up(
+    passed: int, counted: int, console: int
+) -> None:
+    counts = pl.DataFrame({"passed": [passed], "failed": [counted - passed], "unknown": [0]})
+    assert counts.select(scoring.console_score()).item() == console
+
+
+def test_failing_findings_are_counted_by_the_severity_of_their_control() -> None:
+    expected = pl.concat(
+        [
+            controls("a", severity="CRITICAL"),
+            controls("b", severity="HIGH"),
+            controls("c", severity="MEDIUM"),
+            controls("d", severity="LOW"),
+            controls("e"),
+        ],
+        how="diagonal",
+    )
+    score = score_of([finding(each, "FAILED") for each in "abcde"], expected)
+    by_severity = [score[f"failed_{each}"] for each in ("critical", "high", "medium", "low")]
+    assert by_severity == [1, 1, 1, 2]
+    assert score["failed_findings"] == 5
+
+
+def test_a_resource_with_two_findings_of_a_control_is_one_pair() -> None:
+    rows = [
+        finding("S3.1", "FAILED", region="us-east-1"),
+        finding("S3.1"),
+        finding("S3.1", resource_id="other"),
+        finding("S3.1", "WARNING", resource_id="third"),
+    ]
+    assert score_of(rows, controls("S3.1"))["resource_score"] == 50.0
+
+
+def test_the_control_set_hash_is_of_the_enabled_controls_in_any_order() -> None:
+    one = scoring.control_set_hash(controls("a", "b"), STANDARD.name)
+    assert one == scoring.control_set_hash(
+        pl.concat([controls("b", "a"), controls("c", enabled=False)]), STANDARD.name
+    )
+    assert one != scoring.control_set_hash(controls("a"), STANDARD.name)
+
+
+# --- workloads and the organization ------------------------------------------------------------
+
+
+def all_scores(
+    rows: list[dict[str, Any]], expected: pl.DataFrame, known: pl.DataFrame, report: Report
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    found = statuses(rows, expected, report, known)
+    context = ScoreContext(DAY, COLLECTED_AT, (report,))
+    return (
+        scoring.account_scores(found, expected, known, context),
+        scoring.workload_scores(found, expected, known, context),
+        scoring.organization_scores(found, expected, known, context),
+    )
+
+
+def test_the_tables_have_their_declared_columns() -> None:
+    tables = all_scores([finding("S3.1")], controls("S3.1"), accounts(ONE), STANDARD)
+    declared = (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
+    for table, each in zip(tables, declared, strict=True):
+        assert table.schema == each.schema
+        assert table["collected_at"].to_list() == [COLLECTED_AT]
+        assert table["settings_hash"].to_list() == [STANDARD.settings_hash]
+    found = statuses([finding("S3.1")], controls("S3.1"))
+    assert CONTROL_STATUS.cast(found).schema == CONTROL_STATUS.schema
+
+
+def test_a_workload_is_the_union_of_its_accounts_and_not_their_mean() -> None:
+    rows = [
+        finding("a", "FAILED"),
+        finding("a", account_id=TWO),
+        finding("b"),
+        finding("b", "FAILED", account_id=TWO),
+        finding("c"),
+    ]
+    by_account, workload, organization = all_scores(
+        rows, controls("a", "b", "c"), accounts(ONE, TWO), STANDARD
+    )
+    assert by_account["score"].to_list() == [pytest.approx(200 / 3), 50.0]
+    for union in (workload, organization):
+        assert union["score"].to_list() == [pytest.approx(100 / 3)]
+        assert union["accounts"].to_list() == union["accounts_with_data"].to_list() == [2]
+
+
+def test_a_rule_is_assumed_in_a_workload_only_if_no_account_has_findings_for_it() -> None:
+    rows = [rule("a", "PASSED"), rule("b", "PASSED", account_id=TWO)]
+    _, workload, _ = all_scores(
+        rows, controls("a", "b", "c", report=PACK), accounts(ONE, TWO), PACK
+    )
+    assert workload.select("score", "assumed", "passed").row(0) == (100.0, 1, 3)
+
+
+def test_every_account_is_there_once_a_report_even_without_any_finding() -> None:
+    by_account, workload, organization = all_scores([], controls("a"), accounts(ONE, TWO), STANDARD)
+    assert by_account["account_id"].to_list() == [ONE, TWO]
+    for table in (by_account, workload, organization):
+        assert table["score"].null_count() == table.height
+        assert set(table["reason"]) == {scoring.NO_FINDINGS}
+
+
+def test_the_organization_has_a_row_without_any_account() -> None:
+    tables = all_scores([finding("a")], controls("a"), accounts(), STANDARD)
+    assert [table.height for table in tables] == [0, 0, 1]
+
+
+def test_findings_of_accounts_that_are_not_scored_change_nothing() -> None:
+    rows = [finding("a"), finding("a", "FAILED", account_id=TWO)]
+    assert all_scores(rows, controls("a"), accounts(ONE), STANDARD)[2]["score"].to_list() == [100.0]
+
+
+def test_scoring_all_reports_at_once_is_the_same_as_one_by_one() -> None:
+    rows = [finding("a", "FAILED"), rule("x"), GUARDDUTY | {"account_id": TWO}]
+    expected = pl.concat([controls("a"), controls("x", "y", report=PACK)])
+    known = accounts(ONE, TWO)
+    together = scoring.control_status_of_reports(
+        frame(rows), expected, (STANDARD, PACK), known, day=DAY
+    )
+    alone = [statuses(rows, expected, report, known) for report in (STANDARD, PACK)]
+    assert together.equals(pl.concat(alone))
+
+
+# --- properties --------------------------------------------------------------------------------
+
+CONTROLS = ("a", "b", "c", "d")
+ROWS = st.lists(
+    st.builds(
+        lambda control, kind, account, workflow, state, resource: finding(
+            control,
+            kind,
+            account_id=account,
+            workflow_status=workflow,
+            record_state=state,
+            resource_id=resource,
+        ),
+        st.sampled_from((*CONTROLS, "not-expected")),
+        st.sampled_from(KINDS),
+        st.sampled_from((ONE, TWO)),
+        st.sampled_from(("NEW", "RESOLVED", "SUPPRESSED")),
+        st.sampled_from(("ACTIVE", "ACTIVE", "ARCHIVED")),
+        st.sampled_from(("r1", "r2")),
+    ),
+    max_size=12,
+)
+
+
+@given(ROWS, st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_scores_stay_within_bounds_and_the_workload_is_the_union(
+    rows: list[dict[str, Any]], of_pack: bool
+) -> None:
+    report = PACK if of_pack else STANDARD
+    if of_pack:
+        rows = [
+            each
+            | {
+                "config_rule_name": each["security_control_id"],
+                "rule_name": each["security_control_id"],
+            }
+            for each in rows
+        ]
+    by_account, workload, organization = all_scores(
+        rows, controls(*CONTROLS, report=report), accounts(ONE, TWO), report
+    )
+    for table in (by_account, workload, organization):
+        for row in table.iter_rows(named=True):
+            counted = row["passed"] + row["failed"] + row["unknown"]
+            assert counted + row["no_data"] == row["expected"] == len(CONTROLS)
+            assert (row["score"] is None) == (counted == 0) == (row["reason"] is not None)
+            for name in ("score", "console_score", "resource_score"):
+                assert row[name] is None or 0 <= row[name] <= 100
+            assert row["assumed"] <= row["passed"]
+    failing = {
+        each["security_control_id"]
+        for each in rows
+        if each["compliance_status"] == "FAILED"
+        and each["record_state"] == "ACTIVE"
+        and each["workflow_status"] != "SUPPRESSED"
+    }
+    assert workload["failed"].to_list() == [len(failing & set(CONTROLS))]
+    assert organization["failed"].to_list() == workload["failed"].to_list()
+
+
+def asff(row: dict[str, Any], number: int, *, consolidated: bool) -> dict[str, Any]:
+    """A finding as AWS sends it, consolidated or per standard."""
+    control = row["security_control_id"]
+    generator = "security-control" if consolidated else STANDARD.standard
+    return {
+        "Id": f"{number}",
+        "ProductArn": "arn:aws:securityhub:eu-west-1::product/aws/securityhub",
+        "AwsAccountId": row["account_id"],
+        "GeneratorId": f"{generator}/{control}",
+        "Compliance": {"Status": row["compliance_status"]}
+        | (
+            {
+                "SecurityControlId": control,
+                "AssociatedStandards": [{"StandardsId": row["standards"]}],
+            }
+            if consolidated
+            else {}
+        ),
+        "Workflow": {"Status": row["workflow_status"]},
+        "RecordState": row["record_state"],
+        "Resources": [{"Id": row["resource_id"]}],
+    }
+
+
+def scores_of_pages(records: list[dict[str, Any]], page_size: int) -> list[dict[str, Any]]:
+    pages = [
+        json.dumps({"Findings": records[start : start + page_size]}).encode()
+        for start in range(0, len(records), page_size)
+    ]
+    parsed = [
+        parse_pages([(number, page)], day=DAY, shard="0").findings
+        for number, page in enumerate(pages)
+    ]
+    findings = pl.concat([ACCOUNT_FINDINGS.empty(), *parsed]).unique(["product_arn", "finding_id"])
+    expected, known = controls(*CONTROLS), accounts(ONE, TWO)
+    status = scoring.control_status(findings.lazy(), expected, STANDARD, known, day=DAY)
+    context = ScoreContext(DAY, COLLECTED_AT, (STANDARD,))
+    return scoring.account_scores(status, expected, known, context).to_dicts()
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(1, 5))
+@settings(max_examples=25, deadline=None)
+def test_order_page_size_and_duplicates_do_not_change_a_score(
+    rows: list[dict[str, Any]], random: Any, page_size: int
+) -> None:
+    records = [asff(row, number, consolidated=True) for number, row in enumerate(rows)]
+    shuffled = records + records[:3]
+    random.shuffle(shuffled)
+    assert scores_of_pages(shuffled, page_size) == scores_of_pages(records, 100)
+
+
+@given(ROWS)
+@settings(max_examples=25, deadline=None)
+def test_consolidated_and_per_standard_findings_give_the_same_score(
+    rows: list[dict[str, Any]],
+) -> None:
+    new = [asff(row, number, consolidated=True) for number, row in enumerate(rows)]
+    old = [asff(row, number + 100, consolidated=False) for number, row in enumerate(rows)]
+    assert scores_of_pages(new, 100) == scores_of_pages(old, 100)
+
+
+def test_while_aws_switches_both_kinds_give_the_same_score_as_one() -> None:
+    rows = [finding("a", "FAILED"), finding("b"), finding("c", account_id=TWO)]
+    new = [asff(row, number, consolidated=True) for number, row in enumerate(rows)]
+    old = [asff(row, number + 100, consolidated=False) for number, row in enumerate(rows)]
+    assert scores_of_pages(new + old, 100) == scores_of_pages(new, 100)
