@@ -24,6 +24,8 @@ MOVED_TO_WORKLOAD = "data-platform"
 SUSPENDED_ON = dt.date(2026, 1, 12)
 """The day on which the suspended account's findings froze."""
 
+HUB_ENABLED = dt.date(2018, 12, 3)
+"""No finding is older than Security Hub in the organization."""
 _FOUNDED = dt.date(2014, 3, 1)
 """The organization's accounts joined in the five years after this day."""
 _FIRST_DIGITS = "4079231685"

@@ -12,7 +12,7 @@ import functools
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from posture_pipeline.simulation import stable_hash, story
-from posture_pipeline.simulation.accounts import AUDIT_INDEX, Account, Roles
+from posture_pipeline.simulation.accounts import AUDIT_INDEX, HUB_ENABLED, Account, Roles
 from posture_pipeline.simulation.catalogue import (
     ACCOUNT_TYPE,
     CONFIG_RULES,
@@ -57,7 +57,8 @@ _SUPPRESSED_SHARE = 0.07
 _CHURNING_SHARE = 0.2
 """Share of resources that are replaced by new ones now and then."""
 _LINKED_REGION_SHARE = 0.25
-_LONG_AGO = 400
+_EVER = 0
+"""Day number of what was always so; the finding's first day takes its place."""
 
 
 class Resource(NamedTuple):
@@ -377,9 +378,9 @@ def _aging_checks(settings: SimulationSettings, account: Account, day: int) -> I
 def _state(check: Check, day: int) -> tuple[Status, Status | None, int]:
     """Return the status, the one before it, and the day since which it is so."""
     if check.always_bad:
-        return check.bad_status, None, day - _LONG_AGO - day % _LONG_AGO
+        return check.bad_status, None, _EVER
     if check.bad is None:
-        return "PASSED", None, day - _LONG_AGO - day % _LONG_AGO
+        return "PASSED", None, _EVER
     since = check.bad.since(day)
     if check.bad.holds(day):
         return check.bad_status, "PASSED", since
@@ -399,7 +400,7 @@ def observations(settings: SimulationSettings, account: Account, day: int) -> It
         day: absolute day number.
     """
     plan = plan_of(settings, account.account_id, account.index, account.origin)
-    joined = account.joined.toordinal()
+    joined = max(account.joined, HUB_ENABLED).toordinal()
     account_id = account.account_id
     for control, checks, regions_without in plan.controls:
         name = control.control_id
@@ -471,7 +472,7 @@ def archived_observations(
 ) -> Iterator[Observation]:
     """Yield what was archived in the last weeks: the evidence of why a finding is gone."""
     plan = plan_of(settings, account.account_id, account.index, account.origin)
-    joined = account.joined.toordinal()
+    joined = max(account.joined, HUB_ENABLED).toordinal()
     account_id = account.account_id
     for control, checks, _ in plan.controls:
         name = control.control_id
@@ -500,6 +501,7 @@ def archived_observations(
             if occupant is None:
                 continue
             status, previous, since = _state(check, last)
+            created = _birth(resource, last, joined)
             yield Observation(
                 name,
                 resource.region,
@@ -507,8 +509,8 @@ def archived_observations(
                 resource.resource_id(account_id, occupant),
                 status if why == "CONTROL_REMOVED" else "NOT_AVAILABLE",
                 status if why != "CONTROL_REMOVED" else previous,
-                max(since, joined),
-                max(joined, _birth(resource, last, joined)),
+                max(since, created),
+                created,
                 None,
                 archived_on,
                 why,

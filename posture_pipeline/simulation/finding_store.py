@@ -105,8 +105,9 @@ class FindingStore:
             if compiled.finding(current):
                 matches.append(encode(current))
         with self._lock:
-            self._cache[key] = matches
-            self._cached_bytes += sum(map(len, matches))
+            if key not in self._cache:
+                self._cache[key] = matches
+                self._cached_bytes += sum(map(len, matches))
             while self._cached_bytes > CACHE_BYTES and len(self._cache) > 1:
                 _, dropped = self._cache.popitem(last=False)
                 self._cached_bytes -= sum(map(len, dropped))

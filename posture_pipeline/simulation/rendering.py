@@ -14,7 +14,6 @@ from posture_pipeline.simulation.catalogue import (
     ACCOUNT_TYPE,
     CONFIG_RULES,
     CONFORMANCE_PACK,
-    ENABLED_STANDARDS,
     FSBP,
     RESOURCE_TYPES,
     SEVERITY_NUMBERS,
@@ -480,8 +479,3 @@ def parse_time(value: str) -> dt.datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
-
-
-def hub_standards() -> tuple[str, ...]:
-    """Return the standards that the hub has enabled."""
-    return ENABLED_STANDARDS

@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.simulation import page_tokens, stable_hash
+from posture_pipeline.simulation.accounts import HUB_ENABLED
 from posture_pipeline.simulation.aws_errors import ServiceError, invalid_input
 from posture_pipeline.simulation.catalogue import (
     DISABLED_ASSOCIATIONS,
@@ -60,7 +61,7 @@ _REQUIRED = (
     "Resources",
 )
 """What a finding must have (AWS: AwsSecurityFinding); Severity and Types have other ways in."""
-_SUBSCRIBED = "2023-06-01T09:12:44.101Z"
+_SUBSCRIBED = f"{HUB_ENABLED.isoformat()}T09:12:44.101Z"
 
 
 class SecurityHub:
