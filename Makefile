@@ -9,7 +9,7 @@ STAMP := $(VENV)/.set-up
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 DEMO_ARGUMENTS ?=
-TEST_ARGUMENTS ?=
+TEST_ARGUMENTS ?= -n auto --dist loadfile
 
 .PHONY: help
 help: ## List the targets

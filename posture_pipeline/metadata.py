@@ -56,12 +56,27 @@ def scores_by_report(rows: pl.DataFrame) -> Mapping[str, float]:
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turns our errors into failures that carry their text, retried only if that can help."""
+def explained(retries: dg.RetryPolicy | None = None, *, attempt: int = 0) -> Iterator[None]:
+    """Turns our errors into failures that carry their text, tried again only if that can help.
+
+    The policy is not given to Dagster: it would try again what somebody interrupted, and errors
+    that no retry mends.
+
+    Args:
+        retries: How often, and after what wait, a step is tried again.
+        attempt: Tries of the step before this one.
+
+    Raises:
+        RetryRequested: The error passes by itself, and there are retries left.
+        Failure: Any other error of ours.
+    """
     try:
         yield
     except PostureError as error:
-        raise dg.Failure(description=str(error), allow_retries=is_passing(error)) from error
+        if retries is not None and is_passing(error) and attempt < retries.max_retries:
+            wait = retries.calculate_delay(attempt + 1)
+            raise dg.RetryRequested(retries.max_retries, seconds_to_wait=wait) from error
+        raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
 def _cell(value: object) -> str:

@@ -6,10 +6,12 @@ What a run does stands in the assets; what is printed of it in `cli.py`.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from posture_pipeline.settings import Settings
 
 HOME_VARIABLE = "DAGSTER_HOME"
+
+PROCESS_TAG = "posture/process"
+"""Tag of runs of the command line: the process that they run in."""
 
 
 class RunFailedError(PostureError):
@@ -68,12 +73,60 @@ def prepare_home(settings: Settings) -> Path:
 
 @contextmanager
 def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
-    """The Dagster instance that the UI on the same home shows."""
+    """The Dagster instance that the UI on the same home shows, for runs in this process.
+
+    Runs that an earlier process of the command line left unfinished when it was killed are ended
+    first: they would keep their place in a pool, and this process would wait for it for good.
+    """
     import dagster as dg
+    from filelock import FileLock
 
     home = prepare_home(settings)
+    locks = home / "command_line"
+    locks.mkdir(exist_ok=True)
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        yield instance
+        # The system lets go of the lock when the process ends, however it ends.
+        with FileLock(locks / _process_token()):
+            _end_dead_runs(instance, locks)
+            yield instance
+        (locks / _process_token()).unlink(missing_ok=True)
+
+
+@cache
+def _process_token() -> str:
+    """A name for this process that no other process had or has."""
+    return uuid.uuid4().hex
+
+
+def _end_dead_runs(instance: dg.DagsterInstance, locks: Path) -> None:
+    """Records runs of killed processes as failed, and frees their places in pools."""
+    import dagster as dg
+    from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+    from filelock import FileLock, Timeout
+
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=IN_PROGRESS_RUN_STATUSES)):
+        token = run.tags.get(PROCESS_TAG)
+        if token is None or token == _process_token():
+            continue
+        try:
+            with FileLock(locks / token, blocking=False):
+                pass
+        except Timeout:
+            continue
+        instance.report_run_failed(run, "The process of this run was killed.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        (locks / token).unlink(missing_ok=True)
+
+
+def _blocked_by(instance: dg.DagsterInstance) -> str | None:
+    """The run that has the place in the collection's pool, if one has."""
+    from posture_pipeline.assets.ingest import COLLECTION_POOL
+
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return None
+    claimed = storage.get_concurrency_info(COLLECTION_POOL).claimed_slots
+    return claimed[0].run_id if claimed else None
 
 
 def run_day(
@@ -96,6 +149,7 @@ def run_day(
     Raises:
         SettingsError: The day lies before `start_date`.
         RunFailedError: A step or a blocking check failed.
+        KeyboardInterrupt: Ctrl-C; what was collected so far is kept for the next run.
     """
     from posture_pipeline.automation import DAILY_JOB
     from posture_pipeline.definitions import build_definitions
@@ -109,19 +163,32 @@ def run_day(
     resources: dict[str, Any] = {"tell": tell}
     if source is not None:
         resources["source"] = source
-    definitions = build_definitions(settings, resources=resources)
-    result = definitions.resolve_job_def(DAILY_JOB).execute_in_process(
+    job = build_definitions(settings, resources=resources).resolve_job_def(DAILY_JOB)
+    if other := _blocked_by(instance):
+        tell(f"waiting until run {other} has collected")
+    result = job.execute_in_process(
         instance=instance,
         partition_key=day.isoformat(),
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={"posture/started_by": "command line"},
+        tags={PROCESS_TAG: _process_token()},
     )
+    if any(_was_interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt
     evaluations = result.get_asset_check_evaluations()
     failed = [each for each in evaluations if not each.passed]
     if not result.success:
         raise RunFailedError(_failure_text(result, failed, day))
     return DayRun(result.run_id, day, tuple(_check_sentence(each) for each in failed))
+
+
+def _was_interrupted(event: dg.DagsterEvent) -> bool:
+    from dagster._core.execution.plan.objects import ErrorSource
+
+    return (
+        event.event_type_value == "STEP_FAILURE"
+        and event.step_failure_data.error_source == ErrorSource.INTERRUPT
+    )
 
 
 def _failure_text(

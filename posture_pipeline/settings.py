@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,8 +29,11 @@ from pydantic import (
 
 from posture_pipeline.errors import SettingsError
 
-SLUG = re.compile(r"^[a-z0-9][a-z0-9._-]{0,62}$")
+SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """A report's name is a folder, a metric dimension and a command-line argument at once."""
+
+MOST_DAYS = 36_500
+"""Longest retention: a hundred years, so that a day less it is always a date."""
 
 ENVIRONMENTS = ("build", "development", "test", "acceptance", "production")
 
@@ -52,9 +55,9 @@ def _standard(value: str) -> str:
 
 def _days(value: object) -> timedelta:
     """`14d` as a duration; a plain number is days."""
-    match = re.fullmatch(r"(\d+)\s*d?", str(value).strip())
-    if match is None or int(match[1]) < 1:
-        message = "must be a number of days of at least 1, such as 14d"
+    match = re.fullmatch(r"([0-9]+)\s*d?", str(value).strip())
+    if match is None or not 1 <= int(match[1]) <= MOST_DAYS:
+        message = f"must be a number of days from 1 to {MOST_DAYS}, such as 14d"
         raise ValueError(message)
     return timedelta(days=int(match[1]))
 
@@ -73,6 +76,32 @@ def _pattern(value: str) -> str:
 
 Days = Annotated[timedelta, BeforeValidator(_days)]
 
+RuleName = Annotated[str, Field(min_length=1, max_length=256)]
+"""Name of a Config rule, with or without what a deployment adds to it."""
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_CRON_FIELDS = (
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 7, _WEEKDAYS),
+)
+"""The last three fields of a cron expression: least and greatest number, and names for them."""
+
+
+def _is_cron_field(text: str, low: int, high: int, names: Sequence[str]) -> bool:
+    """Whether every part of a field is `*`, a value or a range, with or without a step."""
+    for part in text.lower().split(","):
+        match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9][0-9]?))?", part)
+        if match is None:
+            return False
+        for value in (match[1], match[2]):
+            number = re.fullmatch("[0-9]{1,2}", value) if value is not None else None
+            known = value is None or value in names
+            if not known and (number is None or not low <= int(number[0]) <= high):
+                return False
+    return True
+
 
 class Report(Model):
     """What is scored: one of a standard, an organization conformance pack or custom rules."""
@@ -80,8 +109,8 @@ class Report(Model):
     name: str
     standard: Annotated[str, AfterValidator(_standard)] | None = None
     conformance_pack: Annotated[str, Field(min_length=1, max_length=128)] | None = None
-    custom_rules: tuple[str, ...] | None = None
-    rules: tuple[str, ...] | None = None
+    custom_rules: tuple[RuleName, ...] | None = None
+    rules: tuple[RuleName, ...] | None = None
     """For a conformance pack: its rules, used where AWS cannot be asked (an import)."""
     filter: dict[str, Any] | None = None
     """AwsSecurityFindingFilters, evaluated on the stored findings."""
@@ -89,7 +118,7 @@ class Report(Model):
     @field_validator("name")
     @classmethod
     def _slug(cls, name: str) -> str:
-        if not SLUG.match(name):
+        if not SLUG.fullmatch(name):
             message = "must be lower-case letters, digits, '.', '_' or '-', at most 63 of them"
             raise ValueError(message)
         return name
@@ -141,7 +170,7 @@ class Schedule(Model):
     def _known(cls, name: str) -> str:
         try:
             ZoneInfo(name)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             message = "is no time zone; use a name such as Europe/Amsterdam or UTC"
             raise ValueError(message) from error
         return name
@@ -150,12 +179,16 @@ class Schedule(Model):
     @classmethod
     def _daily(cls, cron: str) -> str:
         fields = cron.split()
-        if len(fields) != 5 or not (fields[0].isdigit() and fields[1].isdigit()):
+        if len(fields) != 5 or not all(re.fullmatch("[0-9]+", each) for each in fields[:2]):
             message = "must be five fields with a fixed minute and hour, such as '0 6 * * *'"
             raise ValueError(message)
         if int(fields[0]) > 59 or int(fields[1]) > 23:
             message = "must have a minute up to 59 and an hour up to 23"
             raise ValueError(message)
+        for text, (name, low, high, names) in zip(fields[2:], _CRON_FIELDS, strict=True):
+            if not _is_cron_field(text, low, high, names):
+                message = f"has the {name} {text!r}; use * or numbers from {low} to {high}"
+                raise ValueError(message)
         return cron
 
 
@@ -297,7 +330,7 @@ class Settings(Model):
     """Collect in ten streams by first digit of the account id; false: one stream."""
     archived_days: Annotated[int, Field(ge=0, le=30)] = 3
     """Findings archived in this many days are collected too, as evidence; they never score."""
-    reports: Annotated[tuple[Report, ...], Field(min_length=1)] = _DEFAULT_REPORTS
+    reports: tuple[Report, ...] = _DEFAULT_REPORTS
     accounts: Accounts = Accounts()
     thresholds: Thresholds = Thresholds()
     metrics: Metrics = Metrics()
@@ -307,6 +340,9 @@ class Settings(Model):
     @field_validator("reports")
     @classmethod
     def _unique(cls, reports: tuple[Report, ...]) -> tuple[Report, ...]:
+        if not reports:
+            message = "must have at least one report"
+            raise ValueError(message)
         names = [report.name for report in reports]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -362,9 +398,12 @@ def load_settings(path: Path | None) -> Settings:
     except OSError as error:
         message = f"The settings file {path} cannot be read: {error.strerror}."
         raise SettingsError(message) from error
+    except UnicodeDecodeError as error:
+        message = f"The settings file {path} is no UTF-8 text: {error}."
+        raise SettingsError(message) from error
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-02-30
         message = f"The settings file {path} is no valid YAML: {error}."
         raise SettingsError(message) from error
     if raw is None:
@@ -394,12 +433,14 @@ def _resolve_paths(settings: Settings, folder: Path) -> Settings:
 
 def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of Any
     place = ".".join(str(part) for part in error["loc"]) or "the file"
-    text = error["msg"].removeprefix("Value error, ")
+    text = error["msg"]
     if error["type"] == "extra_forbidden":
         return f"{place} is no known setting"
     if error["type"] == "missing":
         return f"{place} is missing"
-    return f"{place} is {error['input']!r}: {text[:1].lower()}{text[1:]}"
+    own = text.removeprefix("Value error, ")  # as we wrote it; it may begin with a name
+    text = own if own != text else f"{text[:1].lower()}{text[1:]}"
+    return f"{place} is {error['input']!r}: {text}"
 
 
 def _short_hash(value: Any) -> str:  # noqa: ANN401 - anything JSON can hold

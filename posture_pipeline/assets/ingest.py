@@ -28,7 +28,6 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(ORGANIZATION_ACCOUNTS, group="ingest", daily=daily),
-        retry_policy=RETRIES,
         description="The accounts that AWS Organizations lists on the day, with state and tags.",
     )
     def organization_accounts(
@@ -37,7 +36,7 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         source: dg.ResourceParam[SnapshotSource],
     ) -> dg.MaterializeResult:
         day, table = day_of(context), ORGANIZATION_ACCOUNTS
-        with explained():
+        with explained(RETRIES, attempt=context.retry_number):
             commit = lake.commit_of(table.name, day)
             if commit is None or not source.is_over(day):
                 listed = source.accounts(day)
@@ -54,7 +53,6 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(EXPECTED_CONTROLS, group="ingest", daily=daily),
-        retry_policy=RETRIES,
         description=(
             "The controls that each report expects on the day, with title and severity: a "
             "standard's from Security Hub, a conformance pack's from Config, custom rules from "
@@ -68,7 +66,7 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
         day, table = day_of(context), EXPECTED_CONTROLS
-        with explained():
+        with explained(RETRIES, attempt=context.retry_number):
             commit = lake.commit_of(table.name, day)
             if commit is None or not source.is_over(day):
                 commit = lake.replace(table, day, source.controls(settings.reports, day))
@@ -84,7 +82,6 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
     @dg.asset(
         **declared.plain(RAW_FINDING_PAGES, group="ingest", daily=daily, kinds={"aws", "json"}),
         pool=COLLECTION_POOL,
-        retry_policy=RETRIES,
         description=(
             "Every finding of the organization, as the pages that GetFindings returned: bytes as "
             "received, one page a line, 100 pages a file. A day that is over keeps its pages."
@@ -102,7 +99,7 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             context.log.info(line)
             tell(line)
 
-        with explained():
+        with explained(RETRIES, attempt=context.retry_number):
             commit = lake.commit_of(RAW_FINDING_PAGES, day)
             reused = commit is not None and source.is_over(day)
             if commit is None or not reused:

@@ -13,6 +13,9 @@ from posture_pipeline.settings import Settings
 
 NOTES_SHOWN = 20
 
+RETRIES = dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL)
+"""For what passes by itself; publishing again is the same points."""
+
 
 def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
     """What is published; nothing here is read again by the pipeline."""
@@ -21,7 +24,6 @@ def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
         **declared.plain("cloudwatch_metrics", group="publish", daily=daily, kinds={"cloudwatch"}),
         # The organization's scores are not published, but checked: a wrong one stops this too.
         deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
-        retry_policy=dg.RetryPolicy(max_retries=2, delay=5, backoff=dg.Backoff.EXPONENTIAL),
         description=(
             "CloudWatch metrics Score, Controls, FailedControls and Findings by Report, Workload "
             "and Environment, at the time the snapshot was collected."
@@ -35,7 +37,7 @@ def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
     ) -> dg.MaterializeResult:
         if not settings.metrics.enabled:
             return dg.MaterializeResult(metadata={"sent": 0, "skipped": "metrics.enabled is off"})
-        with explained():
+        with explained(RETRIES, attempt=context.retry_number):
             prepared = metric_data(lake.read(WORKLOAD_SCORES, day_of(context)))
             published = source.publish(prepared.data)
         if published is None:

@@ -27,6 +27,9 @@ from posture_pipeline.schemas import (
 ROWS_IN_MEMORY = 250_000
 """Findings held at once while splitting by account: about 0.4 GB."""
 
+NO_ACCOUNT = "none"
+"""Folder of the one file of a day without findings, which has no rows."""
+
 CARRIED = ("collected_at", "collect", "source", "archived_findings")
 """Facts of the collection that every later commit of the day keeps."""
 
@@ -123,7 +126,10 @@ def split_by_account(
     scan = lake.scan(MERGED_FINDINGS, day)
     counts = scan.group_by("account_id").len().sort("account_id").collect(engine="streaming")
     writer = lake.write(ACCOUNT_FINDINGS, day)
-    for first, last in _account_ranges(counts, rows_in_memory):
+    if counts.is_empty():
+        # In a folder like every other file: DuckDB wants the same partitions in all paths.
+        writer.add(ACCOUNT_FINDINGS.empty(), layout.account_part(NO_ACCOUNT))
+    for first, last in account_ranges(counts, rows_in_memory):
         group = scan.filter(pl.col("account_id").is_between(pl.lit(first), pl.lit(last))).collect(
             engine="streaming"
         )
@@ -134,11 +140,15 @@ def split_by_account(
     return commit, counts.height
 
 
-def _account_ranges(counts: pl.DataFrame, rows_in_memory: int) -> Iterator[tuple[str, str]]:
-    """Ranges of neighbouring account ids that hold at most so many rows together.
+def account_ranges(counts: pl.DataFrame, rows_in_memory: int) -> Iterator[tuple[str, str]]:
+    """First and last of neighbouring account ids that hold at most so many rows together.
 
-    Ranges rather than sets: the files of a shard have neighbouring ids, so that the others are
-    skipped by their statistics.
+    An account with more rows than that is a range of its own. Ranges rather than sets: the files
+    of a shard have neighbouring ids, so that the others are skipped by their statistics.
+
+    Args:
+        counts: account_id and number of rows, sorted by account_id.
+        rows_in_memory: The most rows of a range of several accounts.
     """
     first = last = None
     rows = 0

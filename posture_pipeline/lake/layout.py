@@ -11,6 +11,7 @@ CATALOG = "posture.duckdb"
 COMMIT = "_current.json"
 OPEN = "_open.json"
 POSITION = "_position.json"
+PAGES_ENDING = ".ndjson.zst"
 
 
 def partition(table: str, day: date) -> str:
@@ -57,7 +58,7 @@ def pages_file(number: int) -> str:
     >>> pages_file(0)
     'pages-00000.ndjson.zst'
     """
-    return f"pages-{number:05d}.ndjson.zst"
+    return f"pages-{number:05d}{PAGES_ENDING}"
 
 
 def day_of(name: str) -> date | None:

@@ -29,6 +29,11 @@ class RawPagesWriter:
         self.day = day
         self._open = f"{layout.partition(RAW_FINDING_PAGES, day)}/{layout.OPEN}"
         state = lake.get_json(self._open)
+        committed = lake.commit_of(RAW_FINDING_PAGES, day)
+        if state is not None and committed is not None and state.get("run") == committed.run:
+            # Killed between the commit and the end of its marker: the run is finished, and
+            # nothing may be changed in it any more.
+            state = None
         self.began = state is not None
         """An earlier run of the day saved something that this one goes on from."""
         if state is None:
@@ -40,7 +45,11 @@ class RawPagesWriter:
     def position(self, shard: str) -> ShardPosition | None:
         """The saved position of a shard; null when nothing of it was saved."""
         value = self.lake.get_json(f"{self._folder(shard)}/{layout.POSITION}")
-        return None if value is None else ShardPosition(**value)
+        try:
+            return None if value is None else ShardPosition(**value)
+        except TypeError:
+            # Of another version of the program: the shard begins anew, over the same files.
+            return None
 
     def add(self, shard: str, body: bytes) -> None:
         """Takes a page into the shard's open file, compressed as it comes."""
@@ -79,7 +88,10 @@ class RawPagesWriter:
                 run=self.run,
                 rows=sum(position.findings for position in positions),
                 files=sum(position.files for position in positions),
-                bytes=0,
+                bytes=self.lake.size(
+                    layout.run_folder(RAW_FINDING_PAGES, self.day, self.run),
+                    ending=layout.PAGES_ENDING,
+                ),
                 written_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 details={
                     **details,

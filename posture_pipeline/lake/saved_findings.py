@@ -1,19 +1,23 @@
 """Findings that people saved: files of several shapes read into pages, nothing lost.
 
 Accepted are the output of `aws securityhub get-findings`, a bare JSON array, NDJSON, and
-EventBridge events that wrap findings in `detail.findings`; plain, gzip or zstd. What cannot be
-taken apart goes on as a page as it is, so that the merge sets it aside with its reason.
+EventBridge events that wrap findings in `detail.findings`; plain, gzip or zstd; UTF-8, or UTF-16
+with its mark as Windows PowerShell saves it. What cannot be taken apart goes on as a page as it is,
+so that the merge sets it aside with its reason.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -32,6 +36,9 @@ _ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz", ".jsonl.gz",
             ".ndjson.zst", ".jsonl.zst")  # fmt: skip
 
 _UNREADABLE = b"\x00"
+
+_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deeply."""
 
 
 def find_files(paths: Sequence[Path]) -> list[Path]:
@@ -136,10 +143,14 @@ def _page(records: list[bytes], source: bytes) -> bytes:
 def _records(path: Path) -> Iterator[bytes]:
     """The records of a file as JSON bytes; what is no JSON comes marked, as it is."""
     data = _read(path)
+    if not data.strip():
+        return
     try:
-        yield from _unwrap(msgspec.Raw(data), check=True)
-    except msgspec.MsgspecError:
+        _as_anything.decode(data)
+    except _NO_JSON:
         yield from _several_values(data)
+    else:
+        yield from _unwrap(data)
 
 
 def _several_values(data: bytes) -> Iterator[bytes]:
@@ -153,19 +164,55 @@ def _several_values(data: bytes) -> Iterator[bytes]:
         if at == end:
             return
         try:
-            _, after = decoder.raw_decode(text, at)
+            value, after = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
             # Nothing readable starts here: this line is set aside, the next may be readable.
             after = text.find("\n", at)
             after = end if after < 0 else after
             yield _UNREADABLE + text[at:after].encode("utf-8", errors="surrogateescape")
         else:
-            value = text[at:after].encode("utf-8", errors="surrogateescape")
-            try:
-                yield from _unwrap(msgspec.Raw(value), check=True)
-            except msgspec.MsgspecError:
-                yield _UNREADABLE + value
+            yield from _records_of_value(
+                value, text[at:after].encode("utf-8", errors="surrogateescape")
+            )
         at = after
+
+
+def _records_of_value(value: Any, data: bytes) -> Iterator[bytes]:  # noqa: ANN401 - any JSON
+    """The records inside a value that Python's parser read from these bytes."""
+    try:
+        _as_anything.decode(data)
+    except RecursionError:
+        yield _UNREADABLE + data
+        return
+    except _NO_JSON:
+        pass
+    else:
+        yield from _unwrap(data)
+        return
+    # NaN, half characters, invalid UTF-8: the merge can read a finding around these.
+    try:
+        inner = _unwrap_read(value)
+        records = [data] if inner is None else [json.dumps(each).encode() for each in inner]
+    except RecursionError:
+        records = [_UNREADABLE + data]
+    yield from records
+
+
+def _unwrap_read(value: Any) -> list[Any] | None:  # noqa: ANN401 - any JSON
+    """`_unwrap` for a value that has been read; null when it is itself the record."""
+    if isinstance(value, list):
+        records = []
+        for each in value:
+            inner = _unwrap_read(each)
+            records += [each] if inner is None else inner
+        return records
+    if isinstance(value, dict):
+        detail = value.get("detail")
+        in_detail = detail.get("findings") if isinstance(detail, dict) else None
+        for findings in (value.get("Findings"), in_detail):
+            if isinstance(findings, list):
+                return findings
+    return None
 
 
 class _Detail(msgspec.Struct):
@@ -182,43 +229,43 @@ _as_wrapped = msgspec.json.Decoder(_Wrapped)
 _as_anything = msgspec.json.Decoder()
 
 
-def _unwrap(value: msgspec.Raw, *, check: bool = False) -> Iterator[bytes]:
-    """The records inside a JSON value: a list, a reply, an event, or the value itself.
+def _unwrap(value: bytes) -> Iterator[bytes]:
+    """The records inside a JSON value: a list, a reply, an event, or the value itself."""
+    waiting = [msgspec.Raw(value)]
+    while waiting:
+        data = bytes(waiting.pop())
+        start = data.lstrip()[:1]
+        if start == b"[":
+            waiting.extend(reversed(_as_list.decode(data)))
+            continue
+        inner = _wrapped_findings(data) if start == b"{" else None
+        if inner is None:
+            yield data
+        else:
+            yield from map(bytes, inner)
 
-    Raises:
-        msgspec.MsgspecError: It is no JSON.
-    """
-    data = bytes(value)
-    if check:
-        _as_anything.decode(data)
-    start = data.lstrip()[:1]
-    if start == b"[":
-        for each in _as_list.decode(data):
-            yield from _unwrap(each)
-        return
-    if start == b"{":
-        try:
-            wrapped = _as_wrapped.decode(data)
-        except msgspec.ValidationError:
-            wrapped = _Wrapped()
-        inner = wrapped.Findings
-        if inner is None and wrapped.detail is not None:
-            inner = wrapped.detail.findings
-        if inner is not None:
-            for each in inner:
-                yield bytes(each)
-            return
-    yield data
+
+def _wrapped_findings(data: bytes) -> list[msgspec.Raw] | None:
+    """The findings inside a reply or an event; null for any other object."""
+    try:
+        wrapped = _as_wrapped.decode(data)
+    except msgspec.ValidationError:
+        return None
+    if wrapped.Findings is None and wrapped.detail is not None:
+        return wrapped.detail.findings
+    return wrapped.Findings
 
 
 def _read(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data)
-        if data.startswith(b"\x28\xb5\x2f\xfd"):
-            return bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
-    except (OSError, EOFError) as error:
+            data = gzip.decompress(data)
+        elif data.startswith(b"\x28\xb5\x2f\xfd"):
+            data = bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
+    except (OSError, EOFError, zlib.error) as error:
         message = f"{path} cannot be read: {error}. Is it complete?"
         raise InputError(message) from error
-    return data.removeprefix(b"\xef\xbb\xbf")
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace").encode()
+    return data.removeprefix(codecs.BOM_UTF8)

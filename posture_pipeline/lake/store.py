@@ -6,12 +6,13 @@ seen. The same code serves a local folder and S3. Which rows are written is not 
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,16 @@ class Lake:
         paths = [str(o["path"]) for chunk in obstore.list(self._store, prefix) for o in chunk]
         obstore.delete(self._store, paths or [prefix])
 
+    def size(self, prefix: str, *, ending: str = "") -> int:
+        """Bytes of all objects below a prefix whose names end so."""
+        listed = (each for chunk in obstore.list(self._store, prefix) for each in chunk)
+        return sum(each["size"] for each in listed if str(each["path"]).endswith(ending))
+
+    @property
+    def pattern_root(self) -> str:
+        """The root as the start of a glob pattern: a folder's name may hold `[` or `*`."""
+        return glob.escape(self.root) if self.is_local else self.root
+
     def uri(self, path: str) -> str:
         """The full path or URI of something in the lake."""
         return f"{self.root}/{path}"
@@ -124,9 +135,21 @@ class Lake:
     # --- partitions ------------------------------------------------------------------------
 
     def commit_of(self, table: str, day: date) -> Commit | None:
-        """The commit of a table's day, or null when the day was never committed."""
-        value = self.get_json(layout.commit_file(table, day))
-        return None if value is None else Commit(**value)
+        """The commit of a table's day, or null when the day was never committed.
+
+        Raises:
+            LakeError: It is damaged.
+        """
+        path = layout.commit_file(table, day)
+        value = self.get_json(path)
+        if value is None:
+            return None
+        known = {each.name for each in fields(Commit)}
+        try:
+            return Commit(**{name: value[name] for name in value.keys() & known})
+        except TypeError as error:
+            message = f"{self.uri(path)} is damaged ({error}); remove it and run the day again."
+            raise LakeError(message) from error
 
     def days(self, table: str) -> list[date]:
         """The committed days of a table, oldest first."""
@@ -172,7 +195,7 @@ class Lake:
         patterns = []
         for day in wanted:
             folder = layout.run_folder(table.name, day, self.require(table.name, day).run)
-            patterns.append(self.uri(f"{folder}/**/*.parquet"))
+            patterns.append(f"{self.pattern_root}/{folder}/**/*.parquet")
         return pl.scan_parquet(
             patterns,
             schema=table.schema,
@@ -217,8 +240,12 @@ class PartitionWriter:
         self.day = day
         self.run = new_run()
         self.rows = 0
-        self.files = 0
-        self.bytes = 0
+        self._sizes: dict[str, int] = {}
+
+    @property
+    def files(self) -> int:
+        """Files written so far."""
+        return len(self._sizes)
 
     @property
     def folder(self) -> str:
@@ -228,8 +255,7 @@ class PartitionWriter:
     def add(self, rows: pl.DataFrame, name: str | None = None) -> str:
         """Writes a file with these rows, cast to the table's columns; returns its name."""
         name = name or layout.part(self.files)
-        self.bytes += self._write(name, rows)
-        self.files += 1
+        self._write(name, rows)
         self.rows += rows.height
         return name
 
@@ -257,13 +283,13 @@ class PartitionWriter:
                 run=self.run,
                 rows=self.rows,
                 files=self.files,
-                bytes=self.bytes,
+                bytes=sum(self._sizes.values()),
                 written_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 details=dict(details or {}),
             ),
         )
 
-    def _write(self, name: str, rows: pl.DataFrame) -> int:
+    def _write(self, name: str, rows: pl.DataFrame) -> None:
         buffer = io.BytesIO()
         frame = self.table.cast(rows)
         if "date" in self.table.names:
@@ -271,7 +297,7 @@ class PartitionWriter:
         frame.write_parquet(buffer, compression="zstd")
         data = buffer.getvalue()
         self.lake.put(f"{self.folder}/{name}", data)
-        return len(data)
+        self._sizes[name] = len(data)
 
 
 def new_run() -> str:

@@ -17,6 +17,7 @@ FULL JOIN (SELECT * FROM control_status_periods WHERE valid_to IS NULL) AS open
     AND open.account_id = new_rows.account_id
     AND open.control_id = new_rows.control_id
 WHERE new_rows.status IS DISTINCT FROM open.status
+    OR new_rows.report_kind IS DISTINCT FROM open.report_kind
     OR new_rows.basis IS DISTINCT FROM open.basis
     OR new_rows.severity IS DISTINCT FROM open.severity;
 

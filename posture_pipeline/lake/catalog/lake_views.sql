@@ -1,6 +1,6 @@
 -- Macros and a view over the findings in the lake. They go by the commits, so that half a write
 -- is never read, and open only the files of the asked day (and account).
--- {root} is the lake's path or URI.
+-- {root} is the lake's path, {pattern} the same as the start of a glob pattern.
 
 CREATE OR REPLACE MACRO lake_root() AS '{root}';
 
@@ -8,11 +8,11 @@ CREATE OR REPLACE MACRO lake_root() AS '{root}';
 CREATE OR REPLACE MACRO findings_on(day) AS TABLE
 SELECT findings.* EXCLUDE (run)
 FROM read_parquet(
-    '{root}/account_findings/date=' || day || '/run=*/**/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, union_by_name = false
+    '{pattern}/account_findings/date=' || day || '/run=*/**/*.parquet',
+    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
 ) AS findings
 SEMI JOIN read_json(
-    '{root}/account_findings/date=' || day || '/_current.json',
+    '{pattern}/account_findings/date=' || day || '/_current.json',
     columns = {run: 'VARCHAR', rows: 'BIGINT'}
 ) USING (run);
 
@@ -20,11 +20,11 @@ SEMI JOIN read_json(
 CREATE OR REPLACE MACRO account_findings_on(account, day) AS TABLE
 SELECT findings.* EXCLUDE (run)
 FROM read_parquet(
-    '{root}/account_findings/date=' || day || '/run=*/account_id=' || account || '/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false
+    '{pattern}/account_findings/date=' || day || '/run=*/account_id=' || account || '/*.parquet',
+    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
 ) AS findings
 SEMI JOIN read_json(
-    '{root}/account_findings/date=' || day || '/_current.json',
+    '{pattern}/account_findings/date=' || day || '/_current.json',
     columns = {run: 'VARCHAR', rows: 'BIGINT'}
 ) USING (run);
 
@@ -32,11 +32,11 @@ SEMI JOIN read_json(
 CREATE OR REPLACE MACRO control_status_on(day) AS TABLE
 SELECT status.* EXCLUDE (run)
 FROM read_parquet(
-    '{root}/control_status/date=' || day || '/run=*/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false
+    '{pattern}/control_status/date=' || day || '/run=*/*.parquet',
+    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
 ) AS status
 SEMI JOIN read_json(
-    '{root}/control_status/date=' || day || '/_current.json',
+    '{pattern}/control_status/date=' || day || '/_current.json',
     columns = {run: 'VARCHAR', rows: 'BIGINT'}
 ) USING (run);
 
@@ -44,11 +44,11 @@ SEMI JOIN read_json(
 CREATE OR REPLACE VIEW findings AS
 SELECT findings.* EXCLUDE (run)
 FROM read_parquet(
-    '{root}/account_findings/date=*/run=*/**/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false
+    '{pattern}/account_findings/date=*/run=*/**/*.parquet',
+    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
 ) AS findings
 SEMI JOIN read_json(
-    '{root}/account_findings/date=*/_current.json',
+    '{pattern}/account_findings/date=*/_current.json',
     columns = {run: 'VARCHAR', rows: 'BIGINT'}, hive_partitioning = true,
-    hive_types_autocast = false
+    hive_types_autocast = false, hive_types = {date: 'DATE'}
 ) USING (date, run);

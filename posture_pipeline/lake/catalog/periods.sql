@@ -33,6 +33,7 @@ LEFT JOIN control_status_periods AS before
     AND before.report = new_rows.report
     AND before.account_id = new_rows.account_id
     AND before.control_id = new_rows.control_id
+    AND before.report_kind = new_rows.report_kind
     AND before.status = new_rows.status
     AND before.basis = new_rows.basis
     AND before.severity IS NOT DISTINCT FROM new_rows.severity
@@ -41,6 +42,7 @@ LEFT JOIN control_status_periods AS after
     AND after.report = new_rows.report
     AND after.account_id = new_rows.account_id
     AND after.control_id = new_rows.control_id
+    AND after.report_kind = new_rows.report_kind
     AND after.status = new_rows.status
     AND after.basis = new_rows.basis
     AND after.severity IS NOT DISTINCT FROM new_rows.severity;

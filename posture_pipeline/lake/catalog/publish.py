@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from importlib.resources import files
@@ -62,24 +62,20 @@ def publish_day(lake: Lake, day: date) -> Path:
     Returns:
         The path of the catalog, for a lake on S3 of the local copy that was uploaded.
     """
-    with _new_file(lake) as path, duckdb.connect(str(path)) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        if _version(connection) == CATALOG_VERSION:
-            _put_day(connection, lake, day)
-        else:
-            _create(connection)
-            for each in lake.days(ORGANIZATION_SCORES.name):
-                _put_day(connection, lake, each)
-        _create_views(connection, lake)
+    with _new_file(lake) as path:
+        days = [day]
+        if _version(path) != CATALOG_VERSION:
+            path.unlink(missing_ok=True)
+            days = lake.days(ORGANIZATION_SCORES.name)
+        _put_days(path, lake, days)
     return Path(lake.root, layout.CATALOG) if lake.is_local else path
 
 
 def rebuild(lake: Lake) -> None:
-    """Builds the catalog anew from every day of the lake."""
-    lake.delete(layout.CATALOG)
-    days = lake.days(ORGANIZATION_SCORES.name)
-    if days:
-        publish_day(lake, days[-1])
+    """Builds the catalog anew from every day of the lake; the old one serves until then."""
+    with _new_file(lake) as path:
+        path.unlink(missing_ok=True)
+        _put_days(path, lake, lake.days(ORGANIZATION_SCORES.name))
 
 
 @contextmanager
@@ -87,26 +83,31 @@ def open_catalog(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     """A read-only connection to the catalog.
 
     Raises:
-        LakeError: There is no catalog yet.
+        LakeError: There is no catalog yet, or it is damaged.
     """
-    path = Path(lake.root, layout.CATALOG) if lake.is_local else None
-    if path is None:
-        data = lake.get(layout.CATALOG)
-        if data is not None:
-            path = Path(tempfile.mkdtemp(), layout.CATALOG)
+    with tempfile.TemporaryDirectory(prefix="posture-") as folder:
+        path = Path(lake.root if lake.is_local else folder, layout.CATALOG)
+        if not lake.is_local and (data := lake.get(layout.CATALOG)) is not None:
             path.write_bytes(data)
-    if path is None or not path.exists():
-        message = (
-            f"There is no catalog in the lake {lake.root} yet. "
-            f"Run a day first (posture run, posture import or posture demo)."
-        )
-        raise LakeError(message)
-    connection = duckdb.connect(str(path), read_only=True)
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        yield connection
-    finally:
-        connection.close()
+        if not path.exists():
+            message = (
+                f"There is no catalog in the lake {lake.root} yet. "
+                f"Run a day first (posture run, posture import or posture demo)."
+            )
+            raise LakeError(message)
+        try:
+            connection = duckdb.connect(str(path), read_only=True)
+        except duckdb.Error as error:
+            message = (
+                f"The catalog {lake.uri(layout.CATALOG)} cannot be opened ({error}). "
+                f"Run any day again: it is then built anew from the lake."
+            )
+            raise LakeError(message) from error
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+        finally:
+            connection.close()
 
 
 def query(lake: Lake, sql: str) -> pl.DataFrame:
@@ -123,14 +124,25 @@ def query(lake: Lake, sql: str) -> pl.DataFrame:
         except duckdb.Error as error:
             message = f"The query was refused: {error}"
             raise InputError(message) from error
+        except pl.exceptions.PolarsError as error:  # an INTERVAL, for one
+            message = f"A column of the result cannot be shown; cast it to VARCHAR: {error}"
+            raise InputError(message) from error
     return rows
 
 
 @contextmanager
 def _new_file(lake: Lake) -> Iterator[Path]:
     """A copy of the catalog to change; it becomes the catalog when the block ends well."""
-    folder = Path(lake.root) if lake.is_local else Path(tempfile.mkdtemp())
+    if lake.is_local:
+        folder = Path(lake.root)
+    else:
+        _copies.append(tempfile.TemporaryDirectory(prefix="posture-"))
+        folder = Path(_copies[-1].name)
     path = folder / f".{layout.CATALOG}.{os.getpid()}.new"
+    write_ahead = path.with_name(path.name + ".wal")
+    # In a container every process has the same id: a killed one may have left these.
+    path.unlink(missing_ok=True)
+    write_ahead.unlink(missing_ok=True)
     try:
         if lake.is_local:
             current = folder / layout.CATALOG
@@ -146,23 +158,41 @@ def _new_file(lake: Lake) -> Iterator[Path]:
     finally:
         if lake.is_local:
             path.unlink(missing_ok=True)
-            path.with_name(path.name + ".wal").unlink(missing_ok=True)
+            write_ahead.unlink(missing_ok=True)
 
 
-def _version(connection: duckdb.DuckDBPyConnection) -> int | None:
+_copies: list[tempfile.TemporaryDirectory[str]] = []
+"""Folders of the local copies of uploaded catalogs; they go when the process ends."""
+
+
+def _version(path: Path) -> int | None:
+    """The version of a catalog file; null when it is not there, damaged or no catalog."""
+    if not path.exists():
+        return None
     try:
-        row = connection.execute("SELECT version FROM catalog_version").fetchone()
+        with duckdb.connect(str(path), read_only=True) as connection:
+            row = connection.execute("SELECT version FROM catalog_version").fetchone()
     except duckdb.Error:
         return None
     return None if row is None else int(row[0])
 
 
+def _put_days(path: Path, lake: Lake, days: Iterable[date]) -> None:
+    """Writes days of the lake into the catalog file, and the views anew."""
+    is_new = not path.exists()
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        # One transaction: each of its own would wait for the disk, a hundred times a day.
+        connection.begin()
+        if is_new:
+            _create(connection)
+        for day in days:
+            _put_day(connection, lake, day)
+        _create_views(connection, lake)
+        connection.commit()
+
+
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
-    for kind, name in connection.execute(
-        "SELECT CASE table_type WHEN 'VIEW' THEN 'VIEW' ELSE 'TABLE' END, table_name "
-        "FROM information_schema.tables ORDER BY 1 DESC"
-    ).fetchall():
-        connection.execute(f'DROP {kind} "{name}"')
     for table in DAILY_TABLES:
         connection.execute(f"CREATE TABLE {table.name} ({_columns(table)})")
         for column in table.columns:
@@ -204,8 +234,10 @@ def _put_day(connection: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> No
 def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     connection.execute(_sql("views.sql"))
     if lake.is_local and lake.last_day(ACCOUNT_FINDINGS.name) is not None:
-        root = lake.root.replace("'", "''")
-        connection.execute(_sql("lake_views.sql").replace("{root}", root))
+        text = _sql("lake_views.sql")
+        for name, value in (("{root}", lake.root), ("{pattern}", lake.pattern_root)):
+            text = text.replace(name, value.replace("'", "''"))
+        connection.execute(text)
 
 
 def _sql(name: str) -> str:

@@ -1,0 +1,318 @@
+"""The lake's store: a day is seen whole or not at all, and is read as it was declared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from posture_pipeline.errors import LakeError
+from posture_pipeline.lake import layout
+from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.schemas import (
+    MERGED_FINDINGS,
+    ORGANIZATION_ACCOUNTS,
+    ORGANIZATION_SCORES,
+    QUARANTINE,
+    SCHEMA_VERSION,
+    TABLES,
+    Table,
+)
+
+pytestmark = pytest.mark.functional
+
+DAY, NEXT, LATER = date(2026, 11, 23), date(2026, 11, 24), date(2026, 11, 25)
+TABLE = ORGANIZATION_ACCOUNTS
+
+
+def accounts(*ids: str) -> pl.DataFrame:
+    return pl.DataFrame({"account_id": list(ids)}, schema={"account_id": pl.String})
+
+
+def stored(lake: Lake, *days: date) -> list[str]:
+    return lake.read(TABLE, days or DAY)["account_id"].to_list()
+
+
+def run_folders(lake: Lake, day: date = DAY) -> list[str]:
+    return lake.names(layout.partition(TABLE.name, day))[0]
+
+
+def commit_path(lake: Lake) -> Path:
+    return Path(lake.root, layout.commit_file(TABLE.name, DAY))
+
+
+# --- commits ----------------------------------------------------------------------------------
+
+
+def test_nothing_is_seen_before_the_commit(lake: Lake) -> None:
+    writer = lake.write(TABLE, DAY)
+    writer.add(accounts("1"))
+    assert lake.commit_of(TABLE.name, DAY) is None
+    assert lake.days(TABLE.name) == []
+    assert lake.last_day(TABLE.name) is None
+    with pytest.raises(LakeError):
+        lake.scan(TABLE, DAY)
+    writer.commit()
+    assert stored(lake) == ["1"]
+    assert lake.days(TABLE.name) == [DAY]
+
+
+def test_half_a_write_cannot_be_read_as_a_short_one(lake: Lake) -> None:
+    """While a day is written again, its readers see the day before the rewrite."""
+    lake.replace(TABLE, DAY, accounts("1", "2"))
+    writer = lake.write(TABLE, DAY)
+    writer.add(accounts("3"))
+    assert stored(lake) == ["1", "2"]
+    writer.add(accounts("4", "5"))
+    assert stored(lake) == ["1", "2"]
+    writer.commit()
+    assert stored(lake) == ["3", "4", "5"]
+
+
+def test_a_second_write_replaces_the_first_and_deletes_its_files(lake: Lake) -> None:
+    first = lake.replace(TABLE, DAY, accounts("1"))
+    second = lake.replace(TABLE, DAY, accounts("2"))
+    assert stored(lake) == ["2"]
+    assert first.run != second.run
+    assert run_folders(lake) == [f"run={second.run}"]
+
+
+def test_a_killed_writers_folder_is_invisible_and_goes_with_the_next_commit(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    killed = lake.write(TABLE, DAY)
+    killed.add(accounts("2"))
+    assert len(run_folders(lake)) == 2
+    assert stored(lake) == ["1"]
+    assert lake.require(TABLE.name, DAY).rows == 1
+    last = lake.replace(TABLE, DAY, accounts("3"))
+    assert stored(lake) == ["3"]
+    assert run_folders(lake) == [f"run={last.run}"]
+
+
+def test_other_days_and_tables_are_left_alone(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    lake.replace(TABLE, NEXT, accounts("2"))
+    lake.replace(ORGANIZATION_SCORES, DAY, pl.DataFrame({"report": ["fsbp"]}))
+    lake.replace(TABLE, DAY, accounts("3"))
+    assert stored(lake, DAY, NEXT) == ["3", "2"]
+    assert lake.read(ORGANIZATION_SCORES, DAY)["report"].to_list() == ["fsbp"]
+
+
+def test_a_commit_says_what_was_written(lake: Lake) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    writer = lake.write(TABLE, DAY)
+    writer.add(accounts("1", "2"))
+    name = writer.add(accounts("3", "4", "5"))
+    writer.rewrite(name, accounts("3"), dropped=2)
+    commit = writer.commit({"collected_at": "2026-11-23T06:00:00+00:00"})
+    files = list(Path(lake.root, writer.folder).rglob("*.parquet"))
+    assert (commit.rows, commit.files) == (3, len(files)) == (lake.read(TABLE, DAY).height, 2)
+    assert commit.bytes == sum(path.stat().st_size for path in files)
+    assert commit.schema_version == SCHEMA_VERSION
+    assert before <= datetime.fromisoformat(commit.written_at) <= datetime.now(UTC)
+    assert commit.details == {"collected_at": "2026-11-23T06:00:00+00:00"}
+    assert lake.commit_of(TABLE.name, DAY) == commit
+
+
+def test_a_day_without_rows_can_be_committed_and_read(lake: Lake) -> None:
+    commit = lake.write(TABLE, DAY).commit()
+    assert (commit.rows, commit.files) == (0, 1)
+    assert lake.read(TABLE, DAY).equals(TABLE.empty())
+
+
+# --- days -------------------------------------------------------------------------------------
+
+
+def test_days_are_listed_oldest_first_whatever_else_lies_there(lake: Lake) -> None:
+    for day in (LATER, DAY, NEXT):
+        lake.replace(TABLE, day, accounts("1"))
+    lake.write(TABLE, date(2026, 12, 1)).add(accounts("never committed"))
+    for stray in ("notes/x", "date=tomorrow/x", "date=2026-13-01/_current.json", "x"):
+        lake.put(f"{TABLE.name}/{stray}", b"{}")
+    assert lake.days(TABLE.name) == [DAY, NEXT, LATER]
+    assert lake.last_day(TABLE.name) == LATER
+
+
+def test_several_days_are_read_in_the_order_asked_for(lake: Lake) -> None:
+    for number, day in enumerate((DAY, NEXT, LATER)):
+        lake.replace(TABLE, day, accounts(str(number)))
+    assert stored(lake, LATER, DAY) == ["2", "0"]
+    assert lake.read(TABLE, [LATER, DAY])["date"].to_list() == [LATER, DAY]
+    assert lake.read(TABLE, iter([NEXT]))["date"].to_list() == [NEXT]
+    assert lake.read(TABLE, []).equals(TABLE.empty())
+
+
+def test_rows_carry_the_day_of_their_partition_whatever_they_said(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("1").with_columns(date=pl.lit(LATER)))
+    assert lake.read(TABLE, DAY)["date"].to_list() == [DAY]
+
+
+def test_a_missing_day_is_answered_with_what_there_is_and_what_to_do(lake: Lake) -> None:
+    says = "has no organization_accounts for 2026-11-23; there is no day at all yet. Run the day"
+    with pytest.raises(LakeError, match=says) as error:
+        lake.require(TABLE.name, DAY)
+    assert lake.root in str(error.value)
+    lake.replace(TABLE, NEXT, accounts("1"))
+    with pytest.raises(LakeError, match="for 2026-11-23; the newest is 2026-11-24"):
+        lake.scan(TABLE, [NEXT, DAY])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "Expecting value"),
+        (b'{"run": "1a2b3c4d", "ro', "Unterminated"),
+        (b"[]", "no object"),
+        (b"{}", "missing 4 required"),
+        (b'{"run": "1a2b3c4d"}', "missing 3 required"),
+        (b"\x80abc", "can't decode"),
+    ],
+)
+def test_a_damaged_commit_is_named_with_what_to_do(lake: Lake, content: bytes, reason: str) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    commit_path(lake).write_bytes(content)
+    with pytest.raises(LakeError, match=reason) as error:
+        lake.read(TABLE, DAY)
+    assert str(commit_path(lake)) in str(error.value)
+    assert "remove it and run the day again" in str(error.value)
+
+
+def test_a_commit_of_a_newer_version_can_be_read(lake: Lake) -> None:
+    """Versions that only add facts to a commit do not lock older ones out."""
+    lake.replace(TABLE, DAY, accounts("1"))
+    value = json.loads(commit_path(lake).read_bytes())
+    commit_path(lake).write_text(json.dumps(value | {"rows_by_account": {}, "schema_version": 9}))
+    assert stored(lake) == ["1"]
+    assert lake.require(TABLE.name, DAY).schema_version == 9
+
+
+# --- columns ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_table_is_read_back_with_its_declared_columns(lake: Lake, table: Table) -> None:
+    lake.replace(table, DAY, pl.DataFrame({"nothing_known": [1, 2]}))
+    rows = lake.read(table, DAY)
+    assert rows.schema == table.schema
+    assert rows.height == 2
+
+
+def test_leading_zeros_survive(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("000000000001", "012345678901"))
+    assert stored(lake) == ["000000000001", "012345678901"]
+
+
+def test_hive_folders_do_not_change_account_ids(lake: Lake) -> None:
+    writer = lake.write(MERGED_FINDINGS, DAY)
+    writer.add(accounts("012345678901"), layout.account_part("012345678901"))
+    writer.commit()
+    assert lake.read(MERGED_FINDINGS, DAY)["account_id"].to_list() == ["012345678901"]
+
+
+def test_bytes_are_kept_as_they_were(lake: Lake) -> None:
+    record = bytes(range(256)) * 3
+    rows = pl.DataFrame({"record": [record, b"", None], "reason": ["a", "b\n\x00", None]})
+    lake.replace(QUARANTINE, DAY, rows)
+    back = lake.read(QUARANTINE, DAY)
+    assert back["record"].to_list() == [record, b"", None]
+    assert back["reason"].to_list() == ["a", "b\n\x00", None]
+
+
+def test_times_are_kept_to_the_microsecond(lake: Lake) -> None:
+    moment = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
+    lake.replace(TABLE, DAY, pl.DataFrame({"joined_at": [moment]}))
+    assert lake.read(TABLE, DAY)["joined_at"].to_list() == [moment]
+
+
+def without(name: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda rows: rows.drop(name)
+
+
+@pytest.mark.parametrize(
+    "older",
+    [without("source"), without("date"), lambda rows: rows.with_columns(gone=pl.lit("x"))],
+    ids=["lacks a new column", "lacks the first column", "has a column no longer declared"],
+)
+def test_files_of_other_versions_are_read_with_todays_columns(
+    lake: Lake, older: Callable[[pl.DataFrame], pl.DataFrame]
+) -> None:
+    """Columns are only ever added: an older file gives nulls for them."""
+    lake.replace(TABLE, DAY, accounts("1").with_columns(source=pl.lit("organizations")))
+    lake.replace(TABLE, NEXT, accounts("2").with_columns(source=pl.lit("organizations")))
+    (path,) = Path(lake.root, layout.partition(TABLE.name, DAY)).rglob("*.parquet")
+    rows = older(pl.read_parquet(path))
+    rows.write_parquet(path)
+    back = lake.read(TABLE, [DAY, NEXT])
+    assert back.schema == TABLE.schema
+    assert back["account_id"].to_list() == ["1", "2"]
+    expected = "organizations" if "source" in rows.columns else None
+    assert back["source"].to_list() == [expected, "organizations"]
+
+
+def test_a_file_with_another_type_in_a_column_is_refused(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    (path,) = Path(lake.root, layout.partition(TABLE.name, DAY)).rglob("*.parquet")
+    pl.read_parquet(path).with_columns(account_id=pl.lit(1)).write_parquet(path)
+    with pytest.raises(pl.exceptions.SchemaError):
+        lake.read(TABLE, DAY)
+
+
+# --- places -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "with blank", "la[k]e", "100%20", "it's é", "star*?", "date=2026-01-01"]
+)
+def test_the_lakes_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
+    lake = Lake(str(tmp_path / name))
+    lake.replace(TABLE, DAY, accounts("1"))
+    lake.replace(TABLE, NEXT, accounts("2"))
+    assert stored(lake, DAY, NEXT) == ["1", "2"]
+    assert lake.days(TABLE.name) == [DAY, NEXT]
+
+
+def test_a_store_by_uri_behaves_as_a_folder_does(tmp_path: Path) -> None:
+    """The same code serves a bucket; a file:// store goes through the same calls."""
+    lake = Lake(tmp_path.as_uri())
+    assert not lake.is_local
+    first = lake.replace(TABLE, DAY, accounts("1"))
+    lake.replace(TABLE, DAY, accounts("012345678901"))
+    assert stored(lake) == ["012345678901"]
+    assert lake.names(layout.run_folder(TABLE.name, DAY, first.run))[1] == []
+    assert lake.last_day(TABLE.name) == DAY
+    with pytest.raises(LakeError, match=re.escape(f"The lake {lake.root} has no")):
+        lake.require(TABLE.name, NEXT)
+
+
+def test_objects_are_put_listed_and_deleted(lake: Lake) -> None:
+    values: dict[str, Any] = {"run": "x", "n": 1}
+    lake.put_json("a/b/c.json", values)
+    lake.put("a/d", b"12345")
+    assert lake.get_json("a/b/c.json") == values
+    assert lake.names("a") == (["b"], ["d"])
+    assert lake.size("a", ending="d") == 5
+    lake.delete("a/d")
+    lake.delete("a/never-there")
+    assert lake.get("a/d") is None
+    lake.delete("a")
+    assert lake.names("a") == ([], [])
+    assert lake.get_json("a/b/c.json") is None
+
+
+def test_a_file_that_vanishes_while_a_day_is_written_is_named(lake: Lake) -> None:
+    writer = lake.write(TABLE, DAY)
+    name = writer.add(accounts("1"))
+    assert writer.read(name)["account_id"].to_list() == ["1"]
+    lake.delete(f"{writer.folder}/{name}")
+    with pytest.raises(LakeError, match=r"part-00000\.parquet vanished"):
+        writer.read(name)
+
+
+def test_a_commit_needs_only_what_it_holds() -> None:
+    assert Commit(run="x", rows=0, files=0, bytes=0).details == {}
