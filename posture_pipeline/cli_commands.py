@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -71,17 +72,17 @@ def demo(arguments: argparse.Namespace) -> int:
     option = "" if arguments.lake == Path("demo") else f" --lake {shlex.quote(str(arguments.lake))}"
     print(f"Lake:           {where}")
     print(f"DuckDB catalog: {where / 'posture.duckdb'}")
+    posture = _posture_command()
     print(
         "\nNext:\n"
-        + ("  make up\n" if not option else f"  posture up{option}\n")
+        + ("  make up\n" if not option else f"  {posture} up{option}\n")
         + "      the Dagster UI on this lake: runs, lineage, checks, daily partitions\n"
-        f"  posture controls --report fsbp --workload payments --environment production{option}\n"
+        f"  {posture} controls --report fsbp --workload payments --environment production{option}\n"
         "      what fails in one workload\n"
-        f"  posture query \"FROM trend('payments', 'production')\"{option}\n"
+        f"  {posture} query \"FROM trend('payments', 'production')\"{option}\n"
         "      how it came to that, in SQL\n"
-        "  posture init && posture check && posture run\n"
-        "      the same for your own AWS organization\n"
-        f"(posture is {_posture_command()})"
+        f"  {posture} init\n"
+        "      settings for your own AWS organization; then check, then run"
     )
     return 0
 
@@ -157,9 +158,11 @@ def _run_one(
     print()
     _show_scores(settings, day)
     option = _option_of(arguments, settings)
+    posture = _posture_command()
     print(
         f"Lake: {settings.lake}\nDagster run: {done.run_id}\n"
-        f"Next: posture scores{option}, posture controls --report ...{option}, posture up{option}"
+        f"Next: {posture} scores{option}, {posture} controls --report ...{option}, "
+        f"{posture} up{option}"
     )
     return 0
 
@@ -175,6 +178,8 @@ def up(arguments: argparse.Namespace) -> int:
     environment = {**os.environ, HOME_VARIABLE: str(home)}
     if config is not None:
         environment[SETTINGS_VARIABLE] = str(Path(config).resolve())
+        # Dagster warns of a dagster.yaml in the working folder that is not the home's.
+        os.chdir(home)
     print(
         f"Dagster UI on {settings.lake}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)"
     )
@@ -580,5 +585,12 @@ def _option_of(arguments: argparse.Namespace, settings: Settings) -> str:
 
 
 def _posture_command() -> str:
-    """How this command was started, for people who have not activated the environment."""
-    return shlex.quote(os.path.relpath(sys.argv[0])) if sys.argv[0] else "posture"
+    """How this command was started: people may not have it on their path."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m posture_pipeline"
+    on_path = shutil.which(started.name)
+    if on_path is not None and Path(on_path).resolve() == started.resolve():
+        return started.name
+    relative = os.path.relpath(started)
+    return shlex.quote(str(started) if relative.startswith("..") else relative)

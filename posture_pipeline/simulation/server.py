@@ -100,6 +100,9 @@ def _make_server(application: SimulationApplication, port: int) -> BaseWSGIServe
         disable_nagle_algorithm = True
         timeout = IDLE_SECONDS
 
+        def log_error(self, *_: Any) -> None:
+            """Says nothing of connections that a client left open until they idled out."""
+
         def run_wsgi(self) -> None:
             self.environ = environ = self.make_environ()
             started: list[tuple[str, list[tuple[str, str]]]] = []

@@ -84,8 +84,8 @@ def test_the_demo_ends_with_the_scores_and_what_to_do_next(demo: tuple[Path, str
         assert workload in printed
     assert str(folder / "demo" / "posture.duckdb") in printed
     assert "make up" in printed
-    assert "posture query" in printed
-    assert "posture init" in printed
+    assert " query \"FROM trend(" in printed
+    assert " init\n" in printed
 
 
 def test_a_second_demo_replaces_the_first(demo: tuple[Path, str], tmp_path: Path) -> None:
