@@ -5,12 +5,14 @@ made. (No `from __future__ import annotations`: Dagster reads the annotation of 
 """
 
 import warnings
+from datetime import date
 
 import dagster as dg
 import polars as pl
 
-from posture_pipeline.lake import snapshot
+from posture_pipeline.lake import explanation, snapshot
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.model.changes import parts_that_do_not_add_up
 from posture_pipeline.model.consistency import (
     inconsistent_scores,
     missing_or_double_accounts,
@@ -25,6 +27,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
     RAW_FINDING_PAGES,
+    SCORE_CHANGES,
     WORKLOAD_SCORES,
 )
 from posture_pipeline.settings import Settings
@@ -253,6 +256,33 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
             compared_with=before.isoformat(),
         )
 
+    @dg.asset_check(
+        asset=SCORE_CHANGES.name,
+        blocking=True,
+        partitions_def=daily,
+        description="The parts of every score add up to its change since the day compared with.",
+    )
+    def parts_add_up_to_the_change(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        day = day_of(context)
+        compared_with = lake.require(SCORE_CHANGES.name, day).details["compared_with"]
+        if compared_with is None:
+            return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
+        before = date.fromisoformat(compared_with)
+        wrong = parts_that_do_not_add_up(
+            lake.read(SCORE_CHANGES, day),
+            explanation.read_day(lake, settings.reports, before),
+            explanation.read_day(lake, settings.reports, day),
+        )
+        return _none_wrong(
+            wrong,
+            ["scope", "report", "account_id", "workload", "score_before", "score_after", "parts"],
+            compared_with=compared_with,
+        )
+
     return [
         every_shard_is_complete,
         every_record_is_accounted_for,
@@ -267,6 +297,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
             for table in (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
         ),
         score_moves_have_a_control_behind_them,
+        parts_add_up_to_the_change,
     ]
 
 

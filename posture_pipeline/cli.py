@@ -179,6 +179,35 @@ def _parser() -> argparse.ArgumentParser:
     controls.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     _add_format(controls)
 
+    explain = add(
+        "explain", _explain, "Show why a score changed between two days, and judge a claim."
+    )
+    explain.add_argument("--report", metavar="R", required=True)
+    explain.add_argument("--workload", metavar="W", help="a workload, with --environment")
+    explain.add_argument("--environment", metavar="E")
+    explain.add_argument("--account", metavar="ID", help="an account id")
+    explain.add_argument("--organization", action="store_true", help="the whole organization")
+    explain.add_argument(
+        "--from",
+        dest="from_",
+        type=_day,
+        metavar="D1",
+        help="earlier day (default: the newest stored day before the later one)",
+    )
+    explain.add_argument("--to", type=_day, metavar="D2", help="later day (default: the newest)")
+    explain.add_argument(
+        "--claim",
+        nargs="+",
+        metavar="CONTROL",
+        help='judge "it is only lower because of CONTROL ..."',
+    )
+    explain.add_argument(
+        "--format",
+        choices=("text", "json", "markdown"),
+        default="text",
+        help="text and markdown for people; json with everything",
+    )
+
     query = add("query", commands.query, "Ask the catalog in SQL (DuckDB), read-only.")
     query.add_argument("sql", metavar="SQL")
     _add_format(query)
@@ -193,6 +222,12 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--port", type=_number(1, 65_535), default=3000, help="default: 3000")
     up.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine only")
     return parser
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_explain import explain
+
+    return explain(arguments)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:

@@ -68,10 +68,10 @@ class Table:
         out.
         """
         present = frame.collect_schema().names()
-        return frame.select(
-            (pl.col(c.name) if c.name in present else pl.lit(None)).cast(c.dtype).alias(c.name)
-            for c in self.columns
-        )
+        # Added before they are selected: literals alone would make one row of any number of rows.
+        return frame.with_columns(
+            pl.lit(None).alias(name) for name in self.names if name not in present
+        ).select(pl.col(column.name).cast(column.dtype) for column in self.columns)
 
 
 _DATE = Column("date", pl.Date(), "Day of the snapshot (UTC); the partition.")
@@ -322,6 +322,71 @@ ORGANIZATION_SCORES = Table(
     ("report",),
 )
 
+_COMPARED_WITH = Column("compared_with", pl.Date(), "The earlier day it is compared with.")
+_SCOPE = Column("scope", pl.String(), "account, workload (with its environment) or organization.")
+
+SCORE_CHANGES = Table(
+    "score_changes",
+    "The part of one control in the change of one score since the newest earlier day. Only "
+    "controls whose status changed have a row; the parts of a score add up to its change.",
+    (
+        _DATE,
+        _COMPARED_WITH,
+        _SCOPE,
+        Column("account_id", pl.String(), "12 digits; null unless the scope is an account."),
+        Column("workload", pl.String(), "Null unless the scope is a workload."),
+        Column("environment", pl.String(), "Null unless the scope is a workload."),
+        _REPORT,
+        _REPORT_KIND,
+        Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        Column(
+            "status_before",
+            pl.String(),
+            "Status on the earlier day; null: not in the report, or no account then.",
+        ),
+        Column("status_after", pl.String(), "Status on the day; null likewise."),
+        Column("part", pl.Float64(), "Points of the change; null where one day has no score."),
+        Column("causes", pl.String(), "Why, the most frequent first, joined by a space."),
+        Column("failing_resources_before", pl.Int64(), "Resources that failed the control."),
+        Column("failing_resources_after", pl.Int64(), "Resources that fail it on the day."),
+        Column("score_before", pl.Float64(), "The score on the earlier day; may be null."),
+        Column("score_after", pl.Float64(), "The score on the day; may be null."),
+        Column("comparable", pl.String(), "Why the two scores cannot be compared; null: they can."),
+    ),
+    ("scope", "account_id", "workload", "environment", "report", "control_id"),
+)
+
+SCORE_CHANGE_CAUSES = Table(
+    "score_change_causes",
+    "One cause of a row of score_changes, with its evidence: mostly one resource of one account.",
+    (
+        _DATE,
+        _COMPARED_WITH,
+        _SCOPE,
+        Column("workload", pl.String(), "Null unless the scope is a workload."),
+        Column("environment", pl.String(), "Null unless the scope is a workload."),
+        _REPORT,
+        Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+        Column("account_id", pl.String(), "Account in which it happened, whatever the scope."),
+        Column("region", pl.String(), "Region; null when it is the whole account or control."),
+        Column("resource_id", pl.String(), "Resource; null when it is the whole account."),
+        Column("cause", pl.String(), "What happened; docs/explaining.md lists the causes."),
+        Column(
+            "decisive",
+            pl.Boolean(),
+            "Whether it shows the status that the control went to (or, improved, came from).",
+        ),
+        Column("status_before", pl.String(), "PASSED, FAILED, UNKNOWN, SUPPRESSED or ABSENT."),
+        Column("status_after", pl.String(), "Likewise; of a whole account the control's status."),
+        Column("finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."),
+        Column("finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."),
+        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+        Column("detail", pl.String(), "The evidence in a few words; may be null."),
+    ),
+    ("scope", "workload", "environment", "report", "control_id", "account_id", "region"),
+)
+
 TABLES: tuple[Table, ...] = (
     MERGED_FINDINGS,
     QUARANTINE,
@@ -332,6 +397,8 @@ TABLES: tuple[Table, ...] = (
     ACCOUNT_SCORES,
     WORKLOAD_SCORES,
     ORGANIZATION_SCORES,
+    SCORE_CHANGES,
+    SCORE_CHANGE_CAUSES,
 )
 """Every parquet table of the lake, in the order of the data flow."""
 

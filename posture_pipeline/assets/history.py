@@ -1,25 +1,70 @@
-"""Assets of the group history: the catalog that analysts ask."""
+"""Assets of the group history: why scores changed, and the catalog that analysts ask.
+
+The rules stand in `model/changes.py` and `model/causes.py`, what is read in `lake/explanation.py`.
+"""
 
 import dagster as dg
+import polars as pl
 
 from posture_pipeline.assets import declared
+from posture_pipeline.lake import explanation
 from posture_pipeline.lake.catalog.publish import publish_day
 from posture_pipeline.lake.store import Lake
-from posture_pipeline.metadata import explained
+from posture_pipeline.metadata import explained, of_commit, preview
 from posture_pipeline.partitions import day_of
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
     CONTROL_STATUS,
     ORGANIZATION_SCORES,
+    SCORE_CHANGE_CAUSES,
+    SCORE_CHANGES,
     WORKLOAD_SCORES,
 )
+from posture_pipeline.settings import Settings
 
 CATALOG_POOL = "catalog"
 """The catalog is one file: two runs that change it at once would lose each other's days."""
 
 
 def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """The catalog; other history is made from the score tables by its own assets."""
+    """What changed since the day before, and the catalog of all days."""
+
+    @dg.asset(
+        **declared.of_table(SCORE_CHANGES, group="history", daily=daily),
+        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
+        description=(
+            "What every control added to the change of every score since the newest earlier day, "
+            "and why, from the findings of both days. The causes, with their resources, are in "
+            "score_change_causes."
+        ),
+    )
+    def score_changes(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        day = day_of(context)
+        with explained():
+            before = explanation.earlier_day(lake, day)
+            changes, causes = SCORE_CHANGES.empty(), SCORE_CHANGE_CAUSES.empty()
+            if before is not None:
+                found = explanation.explain(lake, settings.reports, before, day)
+                changes, causes = found.changes, found.causes
+            details = {"compared_with": before.isoformat() if before else None}
+            stored = lake.replace(SCORE_CHANGE_CAUSES, day, causes, details)
+            commit = lake.replace(SCORE_CHANGES, day, changes, details)
+        movers = changes.filter(pl.col("scope") == "workload").sort(pl.col("part").abs() * -1)
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(SCORE_CHANGES.name)),
+                "causes": stored.rows,
+                "compared_with": details["compared_with"] or "no earlier day",
+                "biggest_movers": preview(
+                    movers,
+                    ["report", "workload", "environment", "control_id", "part", "causes"],
+                ),
+            }
+        )
 
     @dg.asset(
         **declared.plain("posture_catalog", group="history", daily=daily, kinds={"duckdb"}),
@@ -43,7 +88,7 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
             }
         )
 
-    return [posture_catalog]
+    return [score_changes, posture_catalog]
 
 
-_TABLES = (CONTROL_STATUS, ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
+_TABLES = (CONTROL_STATUS, ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES, SCORE_CHANGES)

@@ -85,11 +85,14 @@ def read_day(
     of_account = (
         pl.lit(value=True) if accounts is None else pl.col("account_id").is_in(sorted(accounts))
     )
+    expected = snapshot.expected_of(lake, reports, day)
+    status = lake.scan(CONTROL_STATUS, day).filter(of_report)
     return Day(
         day=day,
-        control_status=lake.scan(CONTROL_STATUS, day).filter(of_report, of_account).collect(),
+        control_status=status.filter(of_account).collect(),
         accounts=lake.scan(ACCOUNT_SCORES, day).filter(of_report, of_account).collect(),
-        expected=snapshot.expected_of(lake, reports, day),
+        expected=expected,
+        controls=why.controls_there(expected, status),
         workloads=lake.scan(WORKLOAD_SCORES, day).filter(of_report).collect(),
         organization=lake.scan(ORGANIZATION_SCORES, day).filter(of_report).collect(),
     )

@@ -21,7 +21,7 @@ def inconsistent_scores(scores: pl.DataFrame) -> pl.DataFrame:
         pl.col("failed") <= pl.col("expected"),
         counted + pl.col("no_data") == pl.col("expected"),
         pl.col("assumed") <= pl.col("passed"),
-        pl.min_horizontal("passed", "failed", "unknown", "no_data", "findings") >= 0,
+        *(pl.col(name) >= 0 for name in ("passed", "failed", "unknown", "no_data", "findings")),
     ]
     return scores.filter(~pl.all_horizontal(check.fill_null(value=False) for check in sane))
 
@@ -87,4 +87,5 @@ def unexplained_moves(
         .unique()
     )
     moved = (pl.col("score") - pl.col("score_before")).abs() > points
-    return now.join(before, on=key).filter(moved).join(changed, on=key, how="anti").sort(key)
+    unexplained = now.join(before, on=key).filter(moved).join(changed, on=key, how="anti")
+    return unexplained.select(*key, "score_before", "score").sort(key)

@@ -29,16 +29,24 @@ def controls_of_settings(reports: Sequence[Report], day: date) -> pl.DataFrame:
             "date": day,
             "report": report.name,
             "report_kind": report.kind,
-            "control_id": canonical_rule_name(rule),
+            "control_id": control_id,
             "title": rule,
             "enabled": True,
             "source": "settings",
             "as_of": day,
         }
         for report in reports
-        for rule in dict.fromkeys(report.custom_rules or report.rules or ())
+        for control_id, rule in _rules(report).items()
     ]
     return EXPECTED_CONTROLS.cast(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
+
+
+def _rules(report: Report) -> dict[str, str]:
+    """A report's rules by canonical name: two spellings of one rule are one control."""
+    rules: dict[str, str] = {}
+    for rule in report.custom_rules or report.rules or ():
+        rules.setdefault(canonical_rule_name(rule), rule)
+    return rules
 
 
 def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> pl.DataFrame:

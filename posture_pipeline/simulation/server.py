@@ -100,7 +100,7 @@ def _make_server(application: SimulationApplication, port: int) -> BaseWSGIServe
         disable_nagle_algorithm = True
         timeout = IDLE_SECONDS
 
-        def log_error(self, *_: Any) -> None:
+        def log_error(self, *_: object) -> None:
             """Says nothing of connections that a client left open until they idled out."""
 
         def run_wsgi(self) -> None:

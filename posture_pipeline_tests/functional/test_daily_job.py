@@ -53,6 +53,7 @@ ASSETS = {
     "account_scores",
     "workload_scores",
     "organization_scores",
+    "score_changes",
     "posture_catalog",
     "cloudwatch_metrics",
 }

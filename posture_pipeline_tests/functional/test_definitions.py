@@ -34,8 +34,15 @@ GRAPH = {
     "account_scores": ({"control_status"}, "scores"),
     "workload_scores": ({"account_scores"}, "scores"),
     "organization_scores": ({"account_scores"}, "scores"),
+    "score_changes": ({"workload_scores", "organization_scores"}, "history"),
     "posture_catalog": (
-        {"control_status", "account_scores", "workload_scores", "organization_scores"},
+        {
+            "control_status",
+            "account_scores",
+            "workload_scores",
+            "organization_scores",
+            "score_changes",
+        },
         "history",
     ),
     "cloudwatch_metrics": ({"workload_scores", "organization_scores"}, "publish"),
@@ -50,6 +57,7 @@ BLOCKING = {
     "workload_scores_are_sane",
     "organization_scores_are_sane",
     "score_moves_have_a_control_behind_them",
+    "parts_add_up_to_the_change",
 }
 
 WARNING = {

@@ -138,7 +138,7 @@ STATUSES = st.dictionaries(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.lists(st.tuples(st.integers(0, 5), STATUSES), min_size=1, max_size=7))
 def test_days_published_in_any_order_and_again_give_exactly_their_rows(
     tmp_path_factory: pytest.TempPathFactory, published: list[tuple[int, Status]]

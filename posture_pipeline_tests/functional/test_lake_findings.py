@@ -100,7 +100,7 @@ PAGES = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=35)
 @given(st.lists(st.lists(PAGES, min_size=1, max_size=3), max_size=3))
 def test_every_record_is_a_finding_a_duplicate_or_in_the_quarantine(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[Any]]
@@ -222,7 +222,7 @@ def test_the_same_id_of_another_product_is_another_finding(lake: Lake) -> None:
     assert (result.findings.rows, result.duplicates) == (3, 0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     records=st.lists(
         st.builds(

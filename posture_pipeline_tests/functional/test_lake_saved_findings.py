@@ -243,7 +243,7 @@ def test_a_file_cut_anywhere_keeps_what_it_holds(
             assert len(result.ids) >= whole[:cut].count(b"\n")
 
 
-@settings(max_examples=60)
+@settings(max_examples=35)
 @given(
     st.lists(
         st.one_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from posture_pipeline.lake.catalog import publish
 from posture_pipeline.model import filters
 from posture_pipeline.schemas import TABLES
 from posture_pipeline.settings import Report, Settings
@@ -49,6 +50,8 @@ def test_the_page_of_tables_names_everything_in_the_catalog() -> None:
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r"CREATE OR REPLACE (?:MACRO|VIEW) (\w+)", text):
             assert re.search(rf"^\| {name}\b", page, re.MULTILINE), name
+    for table in publish.DAILY_TABLES:
+        assert re.search(rf"^\| [\w, ]*\b{table.name}\b", page, re.MULTILINE), table.name
 
 
 @pytest.mark.parametrize("key", keys_of(Settings))

@@ -24,11 +24,13 @@ from posture_pipeline.schemas import (
     EXPECTED_CONTROLS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
+    SCORE_CHANGE_CAUSES,
+    SCORE_CHANGES,
     WORKLOAD_SCORES,
     Table,
 )
 
-CATALOG_VERSION = 1
+CATALOG_VERSION = 2
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
 
 DAILY_TABLES = (
@@ -37,6 +39,8 @@ DAILY_TABLES = (
     ORGANIZATION_SCORES,
     ORGANIZATION_ACCOUNTS,
     EXPECTED_CONTROLS,
+    SCORE_CHANGES,
+    SCORE_CHANGE_CAUSES,
 )
 """Kept in the catalog as they are, every day of them."""
 

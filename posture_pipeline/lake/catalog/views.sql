@@ -30,3 +30,22 @@ SELECT report, control_id, severity, count(*) FILTER (status = 'FAILED') AS fail
 FROM control_status WHERE date = CAST(day AS DATE)
 GROUP BY ALL HAVING failing_accounts > 0
 ORDER BY failing_accounts DESC, control_id;
+
+-- Why a workload's score changed since the day before, biggest part first, one row a cause:
+-- FROM explain('fsbp', 'payments', 'production', '2026-11-23');
+CREATE OR REPLACE MACRO explain(of_report, of_workload, of_environment, day) AS TABLE
+SELECT changes.compared_with, changes.score_before, changes.score_after, changes.comparable,
+    changes.control_id, changes.severity, changes.part, changes.status_before,
+    changes.status_after, causes.cause, causes.decisive, causes.account_id, causes.region,
+    causes.resource_id, causes.status_before AS resource_before,
+    causes.status_after AS resource_after, causes.first_observed_at, causes.detail
+FROM score_changes AS changes
+LEFT JOIN score_change_causes AS causes
+    ON causes.date = changes.date AND causes.scope = changes.scope
+    AND causes.report = changes.report AND causes.workload = changes.workload
+    AND causes.environment = changes.environment AND causes.control_id = changes.control_id
+WHERE changes.scope = 'workload' AND changes.report = of_report
+    AND changes.workload = of_workload AND changes.environment = of_environment
+    AND changes.date = CAST(day AS DATE)
+ORDER BY abs(changes.part) DESC NULLS LAST, changes.control_id, causes.decisive DESC,
+    causes.account_id, causes.resource_id;
