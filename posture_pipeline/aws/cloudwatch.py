@@ -1,6 +1,6 @@
-"""Publishing to CloudWatch: metric data in batches within its limits, and dashboards.
+"""Publishing to CloudWatch: metric data in batches within its limits.
 
-Which metrics there are, and what a dashboard shows, is made elsewhere; here they are only sent.
+Which metrics there are is decided elsewhere; here they are only sent.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from posture_pipeline.aws.clients import AwsClients, aws_call, error_code, error_message
-from posture_pipeline.errors import AwsError
+from posture_pipeline.aws.clients import AwsClients, aws_call
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +34,6 @@ LARGEST = 2.0**360
 """Largest value, either side of 0 (AWS: MetricDatum Value)."""
 _DATUM_OVERHEAD = 64
 ACTION = "cloudwatch:PutMetricData"
-DASHBOARD_ACTION = "cloudwatch:PutDashboard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +95,6 @@ def publish(
             clients.cloudwatch().put_metric_data(Namespace=namespace, MetricData=cast("Any", batch))
         requests += 1
     return PublishedMetrics(len(wanted), requests, dict(skipped))
-
-
-def put_dashboard(clients: AwsClients, name: str, body: Mapping[str, Any]) -> None:
-    """Creates a dashboard, or replaces the one of that name.
-
-    Raises:
-        PermissionMissingError: cloudwatch:PutDashboard is not allowed.
-        AwsError: CloudWatch refused or failed.
-    """
-    text = json.dumps(body, separators=(",", ":"))
-    try:
-        with aws_call(DASHBOARD_ACTION, place=f"{clients.region}, {name}", aws=clients.aws):
-            clients.cloudwatch().put_dashboard(DashboardName=name, DashboardBody=text)
-    except AwsError as error:
-        if error_code(error) not in {"InvalidParameterInput", "DashboardInvalidInputError"}:
-            raise
-        message = f"CloudWatch does not take the dashboard {name}: {error_message(error)}"
-        raise AwsError(message) from error
 
 
 def _unfit(datum: Mapping[str, Any], now: datetime) -> str | None:

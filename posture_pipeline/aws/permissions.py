@@ -98,11 +98,6 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
                 "publishing the scores",
                 lambda: _put_metric_data(clients, settings.metrics.namespace),
             ),
-            _tried(
-                cloudwatch.DASHBOARD_ACTION,
-                "publishing the dashboards",
-                lambda: _put_dashboard(clients),
-            ),
         ]
     return results
 
@@ -246,17 +241,6 @@ def _put_metric_data(clients: AwsClients, namespace: str) -> str:
             "ValidationError",
         },
         lambda: clients.cloudwatch().put_metric_data(Namespace=namespace, MetricData=[]),
-    )
-
-
-def _put_dashboard(clients: AwsClients) -> str:
-    return _refused_for_content(
-        cloudwatch.DASHBOARD_ACTION,
-        clients,
-        {"DashboardInvalidInputError", "InvalidParameterInput", "InvalidParameterValue"},
-        lambda: clients.cloudwatch().put_dashboard(
-            DashboardName="posture-permission-check", DashboardBody="{"
-        ),
     )
 
 

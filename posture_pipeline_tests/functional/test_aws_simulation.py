@@ -12,7 +12,7 @@ import pytest
 
 from posture_pipeline.aws import cloudwatch
 from posture_pipeline.aws.clients import AwsClients, PassingAwsError, is_passing
-from posture_pipeline.aws.cloudwatch import publish, put_dashboard
+from posture_pipeline.aws.cloudwatch import publish
 from posture_pipeline.aws.controls import expected_controls, find_pack
 from posture_pipeline.aws.organizations import organization_accounts
 from posture_pipeline.aws.permissions import PermissionResult, try_permissions
@@ -571,21 +571,6 @@ def test_a_missing_permission_to_publish_is_named(
         publish(clients, "Denied", [point()], now=NOW)
 
 
-def test_a_dashboard_is_replaced_and_a_wrong_one_is_refused(clients: AwsClients) -> None:
-    text = {
-        "type": "text",
-        "x": 0,
-        "y": 0,
-        "width": 6,
-        "height": 2,
-        "properties": {"markdown": "1"},
-    }
-    for body in ({"widgets": []}, {"widgets": [text]}):
-        put_dashboard(clients, "posture", body)
-    found = clients.cloudwatch().get_dashboard(DashboardName="posture")["DashboardBody"]
-    assert json.loads(found) == {"widgets": [text]}
-
-
 # -- Permissions -----------------------------------------------------------------------------------
 
 
@@ -607,11 +592,9 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "organizations:ListAccounts",
         "organizations:ListTagsForResource",
         "cloudwatch:PutMetricData",
-        "cloudwatch:PutDashboard",
     }
     assert {result.ok for result in found.values()} == {True}
     assert all(call["status"] == 400 for call in hub.calls("PutMetricData"))
-    assert all(call["status"] == 400 for call in hub.calls("PutDashboard"))
 
 
 @pytest.mark.parametrize(
@@ -624,7 +607,6 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "organizations:ListAccounts",
         "organizations:ListTagsForResource",
         "cloudwatch:PutMetricData",
-        "cloudwatch:PutDashboard",
     ],
 )
 def test_a_missing_permission_is_named_with_what_it_is_needed_for(
