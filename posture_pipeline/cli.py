@@ -208,6 +208,21 @@ def _parser() -> argparse.ArgumentParser:
         help="text and markdown for people; json with everything",
     )
 
+    backlog = add("backlog", _backlog, "Show the shortest path to a target score: what to fix.")
+    backlog.add_argument("--report", metavar="R", required=True)
+    backlog.add_argument("--workload", metavar="W", help="a workload, with --environment")
+    backlog.add_argument("--environment", metavar="E")
+    backlog.add_argument("--account", metavar="ID", help="an account id")
+    backlog.add_argument(
+        "--target",
+        type=_score,
+        default=95.0,
+        metavar="SCORE",
+        help="the score to reach, 0 to 100 (default: 95)",
+    )
+    backlog.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+    _add_format(backlog)
+
     query = add("query", commands.query, "Ask the catalog in SQL (DuckDB), read-only.")
     query.add_argument("sql", metavar="SQL")
     _add_format(query)
@@ -228,6 +243,12 @@ def _explain(arguments: argparse.Namespace) -> int:
     from posture_pipeline.cli_explain import explain
 
     return explain(arguments)
+
+
+def _backlog(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_backlog import backlog
+
+    return backlog(arguments)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:
@@ -254,6 +275,15 @@ def _moment(text: str) -> datetime:
         message = f"{text!r} is no time; write it as 2026-11-23T06:00:00Z"
         raise argparse.ArgumentTypeError(message) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _score(text: str) -> float:
+    with suppress(ValueError):
+        # Also false for nan, which float() takes.
+        if 0 <= (score := float(text)) <= 100:
+            return score
+    message = f"{text!r} is no score from 0 to 100"
+    raise argparse.ArgumentTypeError(message)
 
 
 def _number(low: int, high: int) -> Callable[[str], int]:

@@ -42,10 +42,11 @@ def print_table(table: Table) -> None:
     """Prints a table, with colours only where a terminal shows them."""
     from rich.console import Console
 
-    console = Console()
+    # No emoji: `:secret:` in an ARN is no picture.
+    console = Console(emoji=False)
     if not console.is_terminal:
         # Nothing is cut for a reader that has no width.
-        console = Console(width=10_000)
+        console = Console(width=10_000, emoji=False)
         table.expand = False
     console.print(table)
 

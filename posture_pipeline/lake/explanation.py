@@ -123,23 +123,34 @@ def explain(
     reports = tuple(reports)
     first = read_day(lake, reports, before, accounts)
     second = read_day(lake, reports, after, accounts)
-    causes = _causes(lake, reports, first, second)
-    changes, reasons = score_changes(first, second, causes, scopes=scopes)
+    pairs = why.changed_pairs(first, second).join(
+        why.report_methods(first, second), on="report", how="semi"
+    )
+    wanted = zip((first, second), why.wants_resources(first, second, pairs), strict=True)
+    was, now = (_problems(lake, reports, day, each) for day, each in wanted)
+    found = _causes_from_findings(lake, reports, first, second, pairs)
+    whole = why.account_causes(pairs, was, now)
+    rest = why.control_causes(pairs, found, first, second)
+    changes, reasons = score_changes(
+        first,
+        second,
+        pl.concat([found, whole, rest]),
+        {"before": was, "after": now},
+        scopes=scopes,
+    )
     return Explanation(first, second, changes, reasons)
 
 
-def _causes(lake: Lake, reports: tuple[Report, ...], before: Day, after: Day) -> pl.DataFrame:
-    both = why.report_methods(before, after)
-    pairs = why.changed_pairs(before, after).join(both, on="report", how="semi")
+def _causes_from_findings(
+    lake: Lake, reports: tuple[Report, ...], before: Day, after: Day, pairs: pl.DataFrame
+) -> pl.DataFrame:
+    """The causes that the findings of both days tell, where it is not the whole account."""
     to_read = pairs.filter(pl.col("account_cause").is_null())
     changed = why.transitions(
         _problems(lake, reports, before, to_read), _problems(lake, reports, after, to_read)
     )
     evidence = _evidence(lake, reports, before, after, changed)
-    found = why.finding_causes(changed, evidence, before, after)
-    return pl.concat(
-        [found, why.account_causes(pairs), why.control_causes(pairs, found, before, after)]
-    )
+    return why.finding_causes(changed, evidence, before, after)
 
 
 def _problems(

@@ -126,9 +126,8 @@ def control_status(
         collect: Which findings were collected.
 
     Returns:
-        Columns of `schemas.CONTROL_STATUS`, and `passed_resources`, `failed_resources` (Int64):
-        distinct resources of the control whose findings all passed, or of which one failed. One row
-        for each account and control that is enabled or has a finding, sorted by its key.
+        Columns of `schemas.CONTROL_STATUS`. One row for each account and control that is enabled
+        or has a finding, sorted by its key.
     """
     return control_status_of_reports(
         findings, expected, [report], accounts, day=day, collect=collect
@@ -196,9 +195,7 @@ def _status_rows(
         .with_columns(status=status(), basis=basis())
         .sort("account_id", "control_id")
     )
-    return CONTROL_STATUS.cast(rows).with_columns(
-        rows.select("passed_resources", "failed_resources")
-    )
+    return CONTROL_STATUS.cast(rows)
 
 
 def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
@@ -482,7 +479,7 @@ def _scores(
     context: ScoreContext,
 ) -> pl.DataFrame:
     """The table's rows: each scope with each report, whether there are findings or not."""
-    controls = status_in_scope(_with_resources(control_status).lazy(), keys)
+    controls = status_in_scope(control_status.lazy(), keys)
     totals = _totals(controls, keys).collect()
     rows = (
         scopes.join(_reports(expected, context), how="cross")
@@ -496,19 +493,6 @@ def _scores(
         )
     )
     return table.cast(rows).sort(table.key)
-
-
-def _with_resources(control_status: pl.DataFrame) -> pl.DataFrame:
-    """Where the pairs of control and resource were not stored, findings stand in for them."""
-    missing = [
-        pl.lit(None, dtype=pl.Int64).alias(name)
-        for name in ("passed_resources", "failed_resources")
-        if name not in control_status.columns
-    ]
-    return control_status.with_columns(missing).with_columns(
-        passed_resources=pl.coalesce("passed_resources", "passed_findings"),
-        failed_resources=pl.coalesce("failed_resources", "failed_findings"),
-    )
 
 
 _TOTALS = (

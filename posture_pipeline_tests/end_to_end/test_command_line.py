@@ -170,6 +170,12 @@ def test_the_controls_of_an_account_and_of_a_workload_are_listed(demo: tuple[Pat
     assert failed == scores["failed"].item()
 
 
+def test_an_arn_is_printed_as_it_is(demo: tuple[Path, str]) -> None:
+    folder, _ = demo
+    arn = "arn:aws:secretsmanager:eu-west-1:1:secret:key"
+    assert arn in posture("query", f"SELECT '{arn}' AS arn", cwd=folder).stdout
+
+
 def test_the_catalog_is_asked_in_sql_and_cannot_be_changed(demo: tuple[Path, str]) -> None:
     folder, _ = demo
     rows = json.loads(
@@ -221,7 +227,20 @@ def test_an_unknown_report_or_account_names_the_known_ones(demo: tuple[Path, str
 
 @pytest.mark.parametrize(
     "command",
-    ["demo", "simulate", "run", "import", "scores", "controls", "query", "init", "check", "up"],
+    [
+        "demo",
+        "simulate",
+        "run",
+        "import",
+        "scores",
+        "controls",
+        "explain",
+        "backlog",
+        "query",
+        "init",
+        "check",
+        "up",
+    ],
 )
 def test_every_command_has_help(tmp_path: Path, command: str) -> None:
     assert f"usage: posture {command}" in posture(command, "--help", cwd=tmp_path).stdout

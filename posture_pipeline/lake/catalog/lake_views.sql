@@ -40,6 +40,73 @@ SEMI JOIN read_json(
     columns = {run: 'VARCHAR', rows: 'BIGINT'}
 ) USING (run);
 
+-- What to fix first in a workload, as `posture backlog` orders it, and the score after each:
+-- FROM backlog('fsbp', 'payments', 'production', '2026-11-23');
+-- The control status counts failed resources but not those that could not be evaluated: for these
+-- their findings stand in, so `to_fix` is too high where one such resource has several findings.
+CREATE OR REPLACE MACRO backlog(of_report, of_workload, of_environment, day) AS TABLE
+WITH controls AS (
+    SELECT
+        control_id,
+        min(severity) AS severity,
+        CASE
+            WHEN bool_or(status = 'FAILED') THEN 'FAILED'
+            WHEN bool_or(status = 'UNKNOWN') THEN 'UNKNOWN'
+            ELSE 'PASSED'
+        END AS status,
+        CAST(sum(failed_resources) AS BIGINT) AS failed_resources,
+        CAST(sum(unknown_findings) AS BIGINT) AS unknown_findings
+    FROM control_status_on(day)
+    SEMI JOIN (
+        SELECT account_id FROM account_scores
+        WHERE date = CAST(day AS DATE) AND report = of_report
+            AND workload = of_workload AND environment = of_environment
+    ) USING (account_id)
+    -- A score that is withheld promises no points.
+    SEMI JOIN (
+        SELECT report FROM workload_scores
+        WHERE date = CAST(day AS DATE) AND report = of_report AND score IS NOT NULL
+            AND workload = of_workload AND environment = of_environment
+    ) USING (report)
+    WHERE report = of_report AND status <> 'NO_DATA'
+    GROUP BY control_id
+), totals AS (
+    SELECT count(*) AS counted, count(*) FILTER (status = 'PASSED') AS passed FROM controls
+), placed AS (
+    SELECT
+        *,
+        failed_resources + unknown_findings AS to_fix,
+        row_number() OVER (
+            ORDER BY
+                failed_resources + unknown_findings,
+                status = 'UNKNOWN',
+                coalesce(
+                    list_position(['CRITICAL', 'HIGH', 'MEDIUM', 'LOW'], upper(severity)), 9
+                ),
+                control_id
+        ) AS position
+    FROM controls WHERE status <> 'PASSED'
+)
+SELECT
+    position,
+    control_id,
+    placed.severity,
+    status,
+    to_fix,
+    failed_resources,
+    unknown_findings,
+    100.0::DOUBLE / counted AS points,
+    100.0::DOUBLE * (passed + position) / counted AS score_after,
+    CAST(sum(to_fix) OVER (ORDER BY position) AS BIGINT) AS fixed_so_far,
+    expected.title,
+    expected.remediation_url
+FROM placed
+CROSS JOIN totals
+LEFT JOIN (
+    FROM expected_controls WHERE report = of_report AND date = CAST(day AS DATE)
+) AS expected USING (control_id)
+ORDER BY position;
+
 -- Every finding of every day, for ad hoc use: it lists the whole table, so give a date.
 CREATE OR REPLACE VIEW findings AS
 SELECT findings.* EXCLUDE (run)

@@ -1,0 +1,636 @@
+"""Why the status of a control in an account is not on the later day what it was on the earlier one.
+
+The cause of every change comes from evidence: the findings of both days, matched as the same
+problem by account, region, control and resource, and what is known of a finding that vanished. A
+failing finding that vanished is never called fixed for that alone. What a change is worth in points
+is computed in `changes`; reading the findings does not belong here.
+
+Sources: AWS Security Hub user guide, pages securityhub-findings (findings are deleted 90 days after
+their last update), controls-findings-create-update (archiving), securityhub-internal-providers
+(findings of AWS Config are updated only when compliance changes, and never archived).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from posture_pipeline.model.scoring import COLLECT_FAILING, NO_FINDINGS
+from posture_pipeline.schemas import ACCOUNT_FINDINGS, SCORE_CHANGE_CAUSES, SEPARATOR, TIMESTAMP
+
+if TYPE_CHECKING:
+    from datetime import date
+
+AGED_OUT_DAYS = 85
+"""A finding deleted after 90 days without an update was last seen some days before that."""
+
+CAUSES: dict[str, str] = {
+    "new_failing_resource": "a resource that was not there before fails",
+    "new_passing_resource": "a resource that was not there before passes",
+    "regression": "the resource passed before and fails now",
+    "fixed": "the resource passes now",
+    "resource_gone": "the resource is gone",
+    "suppressed": "somebody suppressed the finding, so it no longer counts",
+    "unsuppressed": "the finding is no longer suppressed, so it counts again",
+    "control_added": "the control was added to the report",
+    "control_removed": "the control was taken out of the report",
+    "account_joined": "the account joined (or became active)",
+    "account_left": "the account left (or is no longer active)",
+    "account_moved": "the account moved between workloads",
+    "could_not_be_evaluated": "the check could not be evaluated",
+    "evaluated_again": "the check could be evaluated again",
+    "archived": "AWS archived the finding",
+    "aged_out": "AWS deleted the finding because it was not updated for 90 days; not a fix",
+    "account_silent": "the account sent no findings",
+    "account_back": "the account sends findings again",
+    "no_evidence": "nothing that was collected says why",
+    "method_changed": "the scoring method changed, not the posture",
+    "settings_changed": "the settings of the report changed, not the posture",
+}
+"""Every cause, and what it says to a person."""
+
+LOST_EVIDENCE = frozenset({"aged_out", "no_evidence", "account_silent", "archived"})
+"""Causes of findings that are missing without being fixed."""
+
+ABSENT = "ABSENT"
+"""The state of a problem that has no active finding on a day."""
+
+PAIR = ["report", "account_id", "control_id"]
+PROBLEM = ["report", "account_id", "region", "control_id", "resource_id"]
+"""What makes findings of two days the same problem. Never their ids: those change when an
+organization turns to consolidated control findings."""
+
+_CONSOLIDATION = "CONSOLIDATED_CONTROL_FINDINGS_UPDATE"
+_REPLACED = pl.col("archival_reasons").str.contains(_CONSOLIDATION, literal=True)
+_DELETED_RESOURCE = pl.col("archival_reasons").str.contains("RESOURCE", literal=True)
+
+STAND_IN = "AWS::::Account:"
+"""How the resource begins that stands for a whole account: also for one without any resource that
+a control is about, with a PASSED finding that goes as soon as there is such a resource."""
+
+_EVIDENCE_COLUMNS = (
+    "finding_id",
+    "updated_at",
+    "created_at",
+    "first_observed_at",
+    "product_name",
+    "reason_codes",
+    "note_text",
+    "note_updated_by",
+)
+CAUSE_SCHEMA = pl.Schema(
+    {
+        name: dtype
+        for name, dtype in SCORE_CHANGE_CAUSES.schema.items()
+        if name not in ("date", "compared_with", "scope", "workload", "environment", "decisive")
+    }
+)
+
+
+PROBLEM_SCHEMA = pl.Schema(
+    {
+        **dict.fromkeys(PROBLEM, pl.String()),
+        "state": pl.String(),
+        "suppressed_passed": pl.Boolean(),
+        **{name: ACCOUNT_FINDINGS.schema[name] for name in _EVIDENCE_COLUMNS},
+    }
+)
+"""What `problems` gives."""
+
+ARCHIVED_SCHEMA = pl.Schema(
+    {
+        **dict.fromkeys(PROBLEM, pl.String()),
+        "finding_id": pl.String(),
+        "archival_reasons": pl.String(),
+        "compliance_status": pl.String(),
+        "updated_at": TIMESTAMP,
+    }
+)
+"""What is kept of an archived finding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A stored day, as far as comparing needs it.
+
+    Attributes:
+        day: The snapshot's day.
+        control_status: Rows of `schemas.CONTROL_STATUS`.
+        accounts: Rows of `schemas.ACCOUNT_SCORES`: accounts with their workload, method, settings.
+        expected: Rows of `schemas.EXPECTED_CONTROLS`.
+        controls: As `controls_there` gives them, of all accounts.
+        workloads: Rows of `schemas.WORKLOAD_SCORES`.
+        organization: Rows of `schemas.ORGANIZATION_SCORES`.
+    """
+
+    day: date
+    control_status: pl.DataFrame
+    accounts: pl.DataFrame
+    expected: pl.DataFrame
+    controls: pl.DataFrame
+    workloads: pl.DataFrame
+    organization: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What tells why findings are gone, or why they came; see the functions that make it.
+
+    Attributes:
+        archived: Archived findings of the vanished problems, columns of ARCHIVED_SCHEMA.
+        regions_before: account_id, region with any active finding on the earlier day.
+        regions_after: The same of the later day.
+        resources_before: account_id, region, resource_id, findings: active findings of any
+            product, for the resources of vanished problems.
+        resources_after: The same of the later day.
+    """
+
+    archived: pl.DataFrame
+    regions_before: pl.DataFrame
+    regions_after: pl.DataFrame
+    resources_before: pl.DataFrame
+    resources_after: pl.DataFrame
+
+
+# --- which controls of which accounts ---------------------------------------------------------
+
+
+def changed_pairs(before: Day, after: Day) -> pl.DataFrame:
+    """The controls whose status changed in an account, and the cause if it is the whole account.
+
+    Returns:
+        report, account_id, control_id, status_before, status_after (null: no such row that day) and
+        account_cause: account_joined, account_left, account_silent, account_back, or null where the
+        findings have to tell.
+    """
+    columns = [*PAIR, "status"]
+    status = before.control_status.select(columns).join(
+        after.control_status.select(columns), on=PAIR, how="full", coalesce=True, suffix="_after"
+    )
+    changed = status.rename({"status": "status_before"}).filter(
+        status_changed("status_before", "status_after")
+    )
+    accounts = _accounts(before.accounts, "before").join(
+        _accounts(after.accounts, "after"), on="account_id", how="full", coalesce=True
+    )
+    cause = (
+        pl.when(pl.col("silent_before").is_null())
+        .then(pl.lit("account_joined"))
+        .when(pl.col("silent_after").is_null())
+        .then(pl.lit("account_left"))
+        .when("silent_after")
+        .then(pl.lit("account_silent"))
+        .when("silent_before")
+        .then(pl.lit("account_back"))
+    )
+    return changed.join(
+        accounts.select("account_id", account_cause=cause), on="account_id", how="left"
+    ).select(*PAIR, "status_before", "status_after", "account_cause")
+
+
+def status_changed(before: str, after: str) -> pl.Expr:
+    """Whether a status is another one; a control that is not there is like one without data."""
+    return pl.col(before).fill_null("NO_DATA") != pl.col(after).fill_null("NO_DATA")
+
+
+def _accounts(accounts: pl.DataFrame, when: str) -> pl.DataFrame:
+    """account_id, and whether it sent nothing at all: then that is why it has no score."""
+    silent = pl.col("reason").eq_missing(NO_FINDINGS).any().alias(f"silent_{when}")
+    return accounts.group_by("account_id").agg(silent)
+
+
+# --- from findings to problems ----------------------------------------------------------------
+
+
+def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
+    """The state of each problem on a day, from its active findings.
+
+    Like the status of a control: FAILED before UNKNOWN before PASSED; SUPPRESSED if every finding
+    of it is.
+
+    Args:
+        findings: As `controls.findings_of_report` gives them; archived ones are ignored.
+        report: Name of the report.
+
+    Returns:
+        Columns of PROBLEM_SCHEMA: state, suppressed_passed (it is suppressed, and passes), and the
+        evidence of the findings that decide; several ids are joined by a space.
+    """
+    suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
+    known = pl.col("compliance_status").is_in(["PASSED", "FAILED"])
+    state = (
+        pl.when(suppressed)
+        .then(pl.lit("SUPPRESSED"))
+        .when(known.fill_null(value=False))
+        .then("compliance_status")
+        .otherwise(pl.lit("UNKNOWN"))
+    )
+    rank = pl.col("state").replace_strict(
+        {"FAILED": 3, "UNKNOWN": 2, "PASSED": 1, "SUPPRESSED": 0}, return_dtype=pl.Int8
+    )
+    decides = pl.col("rank") == pl.col("rank").max()
+    of = {name: pl.col(name).filter(decides) for name in _EVIDENCE_COLUMNS}
+    joined = ("finding_id", "reason_codes")
+    return (
+        named(findings.filter(pl.col("record_state") == "ACTIVE"))
+        .with_columns(
+            report=pl.lit(report),
+            state=state,
+            suppressed_passed=suppressed & pl.col("compliance_status").eq_missing("PASSED"),
+        )
+        .with_columns(rank=rank)
+        .group_by(PROBLEM)
+        .agg(
+            pl.col("state").filter(decides).first(),
+            pl.col("suppressed_passed").all(),
+            *(of[name].drop_nulls().unique().sort().str.join(SEPARATOR) for name in joined),
+            of["updated_at"].max(),
+            of["created_at"].min(),
+            of["first_observed_at"].min(),
+            *(of[name].drop_nulls().first() for name in ("product_name", "note_text")),
+            of["note_updated_by"].drop_nulls().first(),
+        )
+    )
+
+
+def named(findings: pl.LazyFrame) -> pl.LazyFrame:
+    """The findings without null regions and resources, so that they can be matched."""
+    return findings.with_columns(pl.col("region", "resource_id").fill_null(""))
+
+
+def transitions(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """The problems whose state differs between two days.
+
+    Args:
+        before: `problems` of the earlier day.
+        after: `problems` of the later day.
+
+    Returns:
+        PROBLEM columns; every other column as `..._before` and `..._after`; a state is ABSENT
+        where there is no active finding.
+    """
+    both = before.rename(_suffixed(before, "before")).join(
+        after.rename(_suffixed(after, "after")), on=PROBLEM, how="full", coalesce=True
+    )
+    return both.with_columns(pl.col("state_before", "state_after").fill_null(ABSENT)).filter(
+        pl.col("state_before") != pl.col("state_after")
+    )
+
+
+def _suffixed(frame: pl.DataFrame, when: str) -> dict[str, str]:
+    return {name: f"{name}_{when}" for name in frame.columns if name not in PROBLEM}
+
+
+def vanished(changed: pl.DataFrame) -> pl.DataFrame:
+    """The problems without an active finding on the later day; columns of PROBLEM."""
+    return changed.filter(pl.col("state_after") == ABSENT).select(PROBLEM)
+
+
+# --- from problems to causes ------------------------------------------------------------------
+
+
+def finding_causes(
+    changed: pl.DataFrame, evidence: Evidence, before: Day, after: Day
+) -> pl.DataFrame:
+    """The cause of each changed problem.
+
+    Args:
+        changed: As `transitions` gives them.
+        evidence: What is known of those that vanished or came.
+        before: The earlier day.
+        after: The later day.
+
+    Returns:
+        Columns of CAUSE_SCHEMA.
+    """
+    passed_are_seen = not (collects_failing(before) or collects_failing(after))
+    rows = _with_evidence(changed, evidence, before, after)
+    aged = pl.col("updated_at_before").dt.date() <= after.day - timedelta(days=AGED_OUT_DAYS)
+    # One finding alone that vanished says nothing of its resource, and where PASSED findings are
+    # not collected a resource without findings may just comply.
+    no_finding_left = (
+        pl.lit(passed_are_seen)
+        & (pl.col("resource_findings_before") > 1)
+        & (pl.col("resource_findings_after") == 0)
+    )
+    archived_for_resource = (
+        _DELETED_RESOURCE
+        | (
+            (pl.col("archived_status") == "NOT_AVAILABLE")
+            & (pl.col("resource_findings_after") == 0)
+        )
+    ).fill_null(value=False)
+    was_archived = pl.col("archived_id").is_not_null()
+    gone = (
+        pl.when(pl.col("expected_before") & ~pl.col("expected_after"))
+        .then(pl.lit("control_removed"))
+        .when(was_archived & archived_for_resource)
+        .then(pl.lit("resource_gone"))
+        .when(was_archived)
+        .then(pl.lit("archived"))
+        .when("stand_in_replaced")
+        .then(pl.lit("resource_gone"))
+        .when(aged)
+        .then(pl.lit("aged_out"))
+        .when(~pl.col("region_after"))
+        .then(pl.lit("account_silent"))
+        .when(no_finding_left)
+        .then(pl.lit("resource_gone"))
+        .otherwise(pl.lit("no_evidence"))
+    )
+    older = pl.col("created_at_after").dt.date() < before.day
+    came = (
+        pl.when(pl.col("expected_after") & ~pl.col("expected_before"))
+        .then(pl.lit("control_added"))
+        .when(~pl.col("region_before") & older)
+        .then(pl.lit("account_back"))
+        .when(pl.col("state_after") == "SUPPRESSED")
+        .then(pl.lit("suppressed"))
+        .when(pl.col("state_after") == "UNKNOWN")
+        .then(pl.lit("could_not_be_evaluated"))
+        .when(pl.col("state_after") == "FAILED")
+        .then(pl.lit("new_failing_resource"))
+        # AWS Config tells of changes only: a finding from before that passes now had failed.
+        .when((pl.col("product_name_after") == "Config") & older)
+        .then(pl.lit("fixed"))
+        .otherwise(pl.lit("new_passing_resource"))
+    )
+    stayed = (
+        pl.when(pl.col("state_after") == "SUPPRESSED")
+        .then(pl.lit("suppressed"))
+        .when(pl.col("state_after") == "UNKNOWN")
+        .then(pl.lit("could_not_be_evaluated"))
+        .when(pl.col("state_before") == "UNKNOWN")
+        .then(pl.lit("evaluated_again"))
+        .when((pl.col("state_before") == "SUPPRESSED") & (pl.col("state_after") == "FAILED"))
+        .then(pl.lit("unsuppressed"))
+        .when(pl.col("suppressed_passed_before").fill_null(value=False))
+        .then(pl.lit("unsuppressed"))
+        .when(pl.col("state_after") == "PASSED")
+        .then(pl.lit("fixed"))
+        .otherwise(pl.lit("regression"))
+    )
+    cause = (
+        pl.when(pl.col("state_after") == ABSENT)
+        .then(gone)
+        .when(pl.col("state_before") == ABSENT)
+        .then(came)
+        .otherwise(stayed)
+    )
+    return (
+        rows.with_columns(cause=cause)
+        .with_columns(detail=_detail())
+        .select(
+            *PROBLEM,
+            "cause",
+            finding_id_before="finding_id_before",
+            finding_id_after=pl.coalesce("finding_id_after", "archived_id"),
+            first_observed_at=pl.coalesce("first_observed_at_after", "first_observed_at_before"),
+            status_before="state_before",
+            status_after="state_after",
+            detail="detail",
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in CAUSE_SCHEMA.items())
+    )
+
+
+def collects_failing(day: Day) -> bool:
+    """Whether PASSED findings were left out of the day's snapshot."""
+    return any(COLLECT_FAILING in method for method in day.accounts["method"].drop_nulls().unique())
+
+
+def controls_there(expected: pl.DataFrame, control_status: pl.LazyFrame) -> pl.DataFrame:
+    """report, control_id of the controls that a report counts on a day.
+
+    The enabled ones, and those that an account has findings of: what is disabled in the audit
+    account may be enabled in others.
+
+    Args:
+        expected: Rows of `schemas.EXPECTED_CONTROLS`.
+        control_status: Rows of `schemas.CONTROL_STATUS`, of all accounts.
+    """
+    keys = ["report", "control_id"]
+    enabled = expected.filter(pl.col("enabled").fill_null(value=True)).select(keys)
+    return pl.concat([enabled, control_status.select(keys).unique().collect()]).unique()
+
+
+def _with_evidence(
+    changed: pl.DataFrame, evidence: Evidence, before: Day, after: Day
+) -> pl.DataFrame:
+    """The changed problems with a column for each piece of evidence; no null booleans."""
+    newest = (
+        evidence.archived.filter(~_REPLACED.fill_null(value=False))
+        .sort("updated_at", "finding_id")
+        .unique(PROBLEM, keep="last", maintain_order=True)
+        .select(
+            *PROBLEM,
+            "archival_reasons",
+            archived_id="finding_id",
+            archived_status="compliance_status",
+        )
+    )
+    here = ["account_id", "region"]
+    resource = [*here, "resource_id"]
+    control = ["report", "control_id"]
+    flags = ("expected_before", "expected_after", "region_before", "region_after")
+    a_resource_came = (pl.col("state_before") == ABSENT).any().over(*PAIR, "region")
+    was_stand_in = pl.col("resource_id").str.starts_with(STAND_IN) & (
+        pl.col("state_before") == "PASSED"
+    )
+    return (
+        changed.with_columns(stand_in_replaced=was_stand_in & a_resource_came)
+        .join(newest, on=PROBLEM, how="left")
+        .join(_flag(before.controls, "expected_before"), on=control, how="left")
+        .join(_flag(after.controls, "expected_after"), on=control, how="left")
+        .join(_flag(evidence.regions_before, "region_before"), on=here, how="left")
+        .join(_flag(evidence.regions_after, "region_after"), on=here, how="left")
+        .join(_counted(evidence.resources_before, "before"), on=resource, how="left")
+        .join(_counted(evidence.resources_after, "after"), on=resource, how="left")
+        .with_columns(
+            pl.col(*flags).fill_null(value=False),
+            pl.col("resource_findings_before", "resource_findings_after").fill_null(0),
+        )
+    )
+
+
+def _flag(rows: pl.DataFrame, name: str) -> pl.DataFrame:
+    return rows.unique().with_columns(pl.lit(value=True).alias(name))
+
+
+def _counted(rows: pl.DataFrame, when: str) -> pl.DataFrame:
+    return rows.rename({"findings": f"resource_findings_{when}"})
+
+
+def _detail() -> pl.Expr:
+    """The evidence in a few words; null where the statuses say it all."""
+    by_whom = pl.concat_str(
+        pl.lit("by "), pl.col("note_updated_by_after").str.split("/").list.last()
+    )
+    note = pl.concat_str(pl.lit('"'), pl.col("note_text_after"), pl.lit('"'))
+    suppressed = pl.concat_str(by_whom, note, separator=": ", ignore_nulls=True)
+    archived = pl.concat_str(
+        pl.lit("archived by AWS"), "archival_reasons", separator=": ", ignore_nulls=True
+    )
+    last_update = pl.concat_str(
+        pl.lit("last updated "), pl.col("updated_at_before").dt.date().cast(pl.String)
+    )
+    return (
+        pl.when(pl.col("cause") == "suppressed")
+        .then(suppressed.replace("", None))
+        .when(pl.col("cause") == "could_not_be_evaluated")
+        .then(pl.col("reason_codes_after").replace("", None))
+        .when(pl.col("cause").is_in(["aged_out", "no_evidence"]))
+        .then(last_update)
+        .when(pl.col("archived_id").is_not_null())
+        .then(archived)
+        .when((pl.col("cause") == "resource_gone") & pl.col("stand_in_replaced"))
+        .then(pl.lit("it stood for no resources at all; now there is one"))
+        .when(pl.col("cause") == "resource_gone")
+        .then(pl.lit("no finding of the resource is left"))
+        .when(pl.col("cause") == "account_silent")
+        .then(pl.lit("no finding of the account in this region"))
+    )
+
+
+def wants_resources(before: Day, after: Day, pairs: pl.DataFrame) -> tuple[pl.DataFrame, ...]:
+    """Of accounts that came, went or moved: the controls whose failing resources are to be named.
+
+    Args:
+        before: The earlier day.
+        after: The later day.
+        pairs: As `changed_pairs` gives them.
+
+    Returns:
+        Columns of PAIR for the earlier day (accounts that went), and for the later (that came).
+    """
+    moved = moved_accounts(before, after).select("account_id")
+    whole = pairs.filter(pl.col("account_cause").is_not_null())
+    wanted = []
+    for day in (before, after):
+        bad = day.control_status.filter(pl.col("status").is_in(["FAILED", "UNKNOWN"])).select(PAIR)
+        both = [bad.join(whole, on=PAIR, how="semi"), bad.join(moved, on="account_id", how="semi")]
+        wanted.append(pl.concat(both).unique())
+    return tuple(wanted)
+
+
+def moved_accounts(before: Day, after: Day) -> pl.DataFrame:
+    """The accounts that are in another workload or environment than before.
+
+    Returns:
+        account_id, workload and environment, and both as `..._after`.
+    """
+    place = ["account_id", "workload", "environment"]
+    both = (
+        before.accounts.select(place)
+        .unique("account_id")
+        .join(after.accounts.select(place).unique("account_id"), on="account_id", suffix="_after")
+    )
+    return both.filter(
+        pl.any_horizontal(pl.col(name) != pl.col(f"{name}_after") for name in place[1:])
+    )
+
+
+def with_resources(rows: pl.DataFrame, states: pl.DataFrame, when: str) -> pl.DataFrame:
+    """Rows of whole controls, once for each of its resources that does not pass.
+
+    Args:
+        rows: PAIR columns and `status_before` or `status_after`.
+        states: `problems` of that day.
+        when: before or after: the day.
+
+    Returns:
+        The rows with region, resource_id, the finding's id and first_observed_at; a control of
+        which no resource is known keeps its one row, with nulls.
+    """
+    bad = states.filter(pl.col("state").is_in(["FAILED", "UNKNOWN"])).select(
+        *PROBLEM,
+        "first_observed_at",
+        pl.col("finding_id").alias(f"finding_id_{when}"),
+        _state="state",
+    )
+    status = f"status_{when}"
+    return (
+        rows.join(bad, on=PAIR, how="left")
+        .with_columns(pl.coalesce("_state", status).alias(status))
+        .drop("_state")
+    )
+
+
+def account_causes(pairs: pl.DataFrame, before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
+    """The causes that are the whole account's: one row a control, or a resource that fails it.
+
+    Args:
+        pairs: As `changed_pairs` gives them.
+        before: `problems` of the earlier day, for accounts that went.
+        after: `problems` of the later day, for accounts that came.
+    """
+    went = pl.col("account_cause").is_in(["account_left", "account_silent"])
+    whole = pairs.filter(pl.col("account_cause").is_not_null()).with_columns(cause="account_cause")
+    return pl.concat(
+        [
+            _complete(with_resources(whole.filter(went), before, "before")),
+            _complete(with_resources(whole.filter(~went), after, "after")),
+        ]
+    )
+
+
+def control_causes(
+    pairs: pl.DataFrame, found: pl.DataFrame, before: Day, after: Day
+) -> pl.DataFrame:
+    """The causes of controls whose status changed although no finding of theirs did.
+
+    They were added to or removed from the report, or are scored otherwise than before; else there
+    is no evidence.
+
+    Args:
+        pairs: As `changed_pairs` gives them.
+        found: The causes that findings gave.
+        before: The earlier day.
+        after: The later day.
+    """
+    rest = pairs.filter(pl.col("account_cause").is_null()).join(found, on=PAIR, how="anti")
+    control = ["report", "control_id"]
+    cause = (
+        pl.when(pl.col("expected_before").is_null() & pl.col("expected_after").is_not_null())
+        .then(pl.lit("control_added"))
+        .when(pl.col("expected_before").is_not_null() & pl.col("expected_after").is_null())
+        .then(pl.lit("control_removed"))
+        .when(pl.col("method_before").ne_missing(pl.col("method_after")))
+        .then(pl.lit("method_changed"))
+        .when(pl.col("settings_hash_before").ne_missing(pl.col("settings_hash_after")))
+        .then(pl.lit("settings_changed"))
+        .otherwise(pl.lit("no_evidence"))
+    )
+    return _complete(
+        rest.join(_flag(before.controls, "expected_before"), on=control, how="left")
+        .join(_flag(after.controls, "expected_after"), on=control, how="left")
+        .join(report_methods(before, after), on="report", how="left")
+        .with_columns(cause=cause)
+    )
+
+
+def report_methods(before: Day, after: Day) -> pl.DataFrame:
+    """report, and method and settings_hash of both days, of the reports that are on both."""
+    columns = ["report", "method", "settings_hash"]
+    first = before.organization.select(columns).rename(
+        {name: f"{name}_before" for name in columns[1:]}
+    )
+    second = after.organization.select(columns).rename(
+        {name: f"{name}_after" for name in columns[1:]}
+    )
+    return first.join(second, on="report")
+
+
+def _complete(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows with every column of CAUSE_SCHEMA; what they lack is null."""
+    missing = {
+        name: pl.lit(None, dtype=TIMESTAMP if name == "first_observed_at" else pl.String)
+        for name in CAUSE_SCHEMA
+        if name not in rows.columns
+    }
+    return rows.with_columns(**missing).select(
+        pl.col(name).cast(dtype) for name, dtype in CAUSE_SCHEMA.items()
+    )

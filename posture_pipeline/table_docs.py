@@ -1,0 +1,112 @@
+"""docs/tables.md, made from the schemas: `python -m posture_pipeline.table_docs` prints it.
+
+What a table or a column means stands in `schemas`; here is only how it is shown, and the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from posture_pipeline.schemas import TABLES, Table
+
+HEAD = """\
+# Tables
+
+Made by `make docs` from the declarations in `posture_pipeline/schemas.py`; change them there.
+
+## The lake
+
+```
+<lake>/<table>/date=2026-11-23/run=1a2b3c4d/part-00000.parquet
+<lake>/<table>/date=2026-11-23/_current.json
+<lake>/account_findings/date=2026-11-23/run=1a2b3c4d/account_id=111122223333/findings.parquet
+<lake>/raw_finding_pages/date=2026-11-23/run=1a2b3c4d/shard=0/pages-00000.ndjson.zst
+<lake>/posture.duckdb
+```
+
+The partition is the day of the snapshot, in UTC. The files of a day lie in the folder of the run
+that wrote them, and `_current.json`, the commit, says which run counts: its `run`, and `rows`,
+`files`, `bytes`, `schema_version`, `written_at` and `details`. A write replaces the commit last
+and then deletes the older runs. So go by the commit when you read with something else than the
+catalog: a folder that it does not name is half a write or an old one, and a day without a commit
+was never written.
+
+`raw_finding_pages` is no table: it holds the replies of GetFindings as received, one page a
+line, 100 pages a file.
+
+Account ids are text everywhere (a guessed type loses the leading zero), times are UTC in
+microseconds, several values in one column are joined by a blank. Columns are only ever added; an
+older file gives null for a newer column.
+
+## The catalog
+
+`posture.duckdb` holds the whole history of scores in one small file, which any DuckDB can open
+read-only, or `posture query`. It is replaced as a whole; a reader keeps what it opened. It can be
+built anew from the lake at any time.
+
+| name | what it is |
+|---|---|
+| account_scores, workload_scores, organization_scores, organization_accounts, \
+expected_controls, score_changes, score_change_causes | the tables below, every day of them |
+| control_status_periods | table: a status of a control in an account from `valid_from` to \
+`valid_to`, both observed days; null: until the newest |
+| observed_days | table: the days that were scored |
+| control_status | view: control_status_periods as a row a day, without the counts of findings |
+| accounts | view: every scored account with its workload, environment and owner, a row a day |
+| scores_on(day) | macro: the workload scores of a day |
+| trend(workload, environment) | macro: a workload's scores over time |
+| worst_controls(day) | macro: the controls that fail in most accounts |
+| explain(report, workload, environment, day) | macro: why a workload's score changed, by cause |
+| control_status_on(day) | macro: the table control_status of a day, with its counts |
+| backlog(report, workload, environment, day) | macro: what to fix first, and the score after |
+| findings_on(day) | macro: the findings of a day |
+| account_findings_on(account, day) | macro: the findings of one account on a day; an error if \
+the account has no file that day |
+| findings | view: the findings of every day; it lists the whole table, so prefer the macros |
+| lake_root() | macro: the lake that the findings are read from |
+| catalog_version | table: the version of these tables |
+
+The last of them, from `control_status_on` to `lake_root`, read the lake's files and are there when
+it is a folder.
+
+```sql
+FROM findings_on('2026-11-23') WHERE compliance_status = 'FAILED';
+SELECT date, score FROM trend('payments', 'production') WHERE report = 'fsbp';
+```
+"""
+
+_TYPES = {
+    "String": "text",
+    "Boolean": "true or false",
+    "Binary": "bytes",
+    "Date": "date",
+}
+
+
+def tables_page() -> str:
+    """The whole of docs/tables.md."""
+    return "\n".join([HEAD, *("\n".join(_section(table)) for table in TABLES)])
+
+
+def _section(table: Table) -> Iterator[str]:
+    yield f"## {table.name}\n"
+    yield table.meaning
+    yield f"Key within a day: {', '.join(table.key)}.\n"
+    yield "| column | type | meaning |"
+    yield "|---|---|---|"
+    for column in table.columns:
+        meaning = column.meaning.replace("|", "\\|")
+        yield f"| {column.name} | {_type(column.dtype)} | {meaning} |"
+    yield ""
+
+
+def _type(dtype: pl.DataType | type[pl.DataType]) -> str:
+    if isinstance(dtype, pl.Datetime):
+        return "timestamp (UTC)"
+    return _TYPES.get(str(dtype), str(dtype))
+
+
+if __name__ == "__main__":
+    print(tables_page(), end="")
