@@ -1,13 +1,10 @@
-"""`posture backlog` as people use it: a process, a demo lake, what is printed."""
+"""`posture backlog` as people use it: a process, a lake, what is printed."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +12,13 @@ import pytest
 
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import WORKLOAD_SCORES
-
-
-def posture(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs the command and checks its exit code."""
-    done = subprocess.run(
-        [sys.executable, "-m", "posture_pipeline", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env={
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("AWS_", "POSTURE_", "DAGSTER_"))
-        },
-        check=False,
-    )
-    assert done.returncode == expect, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
+from posture_pipeline_tests.commands import posture
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a demo of one day."""
-    folder = tmp_path_factory.mktemp("backlog")
-    posture("demo", "--days", "1", "--accounts", "5", cwd=folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def worst(demo: Path) -> dict[str, Any]:
+def worst(history: Path) -> dict[str, Any]:
     """The lowest score of a workload on the demo's day."""
-    lake = Lake(str(demo / "demo"))
+    lake = Lake(str(history / "lake"))
     rows = lake.read(WORKLOAD_SCORES, lake.days(WORKLOAD_SCORES.name)[-1])
     return rows.sort("score", nulls_last=True).row(0, named=True)
 
@@ -60,9 +30,11 @@ def _question(worst: dict[str, Any], *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def test_the_path_to_a_target_is_told_with_what_to_fix(demo: Path, worst: dict[str, Any]) -> None:
-    printed = posture(*_question(worst), cwd=demo).stdout
-    told = json.loads(posture(*_question(worst, "--format", "json"), cwd=demo).stdout)
+def test_the_path_to_a_target_is_told_with_what_to_fix(
+    history: Path, worst: dict[str, Any]
+) -> None:
+    printed = posture(*_question(worst), cwd=history).stdout
+    told = json.loads(posture(*_question(worst, "--format", "json"), cwd=history).stdout)
     assert printed.splitlines()[:2] == told["said"]
     assert f"{worst['score']:.2f} of 100" in printed
     assert printed.count("95 reached") == 1
@@ -78,9 +50,9 @@ def test_the_path_to_a_target_is_told_with_what_to_fix(demo: Path, worst: dict[s
 
 
 def test_csv_has_a_row_for_each_control_and_says_the_rest_on_stderr(
-    demo: Path, worst: dict[str, Any]
+    history: Path, worst: dict[str, Any]
 ) -> None:
-    done = posture(*_question(worst, "--format", "csv"), cwd=demo)
+    done = posture(*_question(worst, "--format", "csv"), cwd=history)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == worst["failed"] + worst["unknown"]
     assert {row["workload"] for row in rows} == {worst["workload"]}
@@ -89,14 +61,14 @@ def test_csv_has_a_row_for_each_control_and_says_the_rest_on_stderr(
 
 
 def test_a_target_that_is_reached_already_is_said_plainly(
-    demo: Path, worst: dict[str, Any]
+    history: Path, worst: dict[str, Any]
 ) -> None:
-    printed = posture(*_question(worst, "--target", "1"), cwd=demo).stdout
+    printed = posture(*_question(worst, "--target", "1"), cwd=history).stdout
     assert "The target 1 is reached already. What still costs points:" in printed
     account = json.loads(
-        posture("scores", "--scope", "account", "--format", "json", cwd=demo).stdout
+        posture("scores", "--scope", "account", "--format", "json", cwd=history).stdout
     )[0]["account_id"]
-    of_account = posture("backlog", "--report", "fsbp", "--account", account, cwd=demo).stdout
+    of_account = posture("backlog", "--report", "fsbp", "--account", account, cwd=history).stdout
     assert f"fsbp, account {account}, " in of_account
 
 
@@ -109,8 +81,8 @@ def test_a_target_that_is_reached_already_is_said_plainly(
     ],
 )
 def test_bad_input_is_answered_in_one_paragraph(
-    demo: Path, arguments: list[str], code: int, said: str
+    history: Path, arguments: list[str], code: int, said: str
 ) -> None:
-    done = posture("backlog", "--report", "fsbp", *arguments, cwd=demo, expect=code)
+    done = posture("backlog", "--report", "fsbp", *arguments, cwd=history, expect=code)
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

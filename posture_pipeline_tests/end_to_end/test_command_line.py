@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -32,36 +31,10 @@ from posture_pipeline.schemas import (
 from posture_pipeline.simulation.organization import SimulatedOrganization
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import SimulationSettings
+from posture_pipeline_tests.commands import environment, posture
 
 DAY = date(2026, 3, 2)
 SMALL = SimulationSettings(accounts=6, resources_per_account=6, rate_limit=None)
-
-
-def posture(
-    *arguments: str, cwd: Path, expect: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command and checks its exit code."""
-    done = subprocess.run(
-        [sys.executable, "-m", "posture_pipeline", *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=_environment(environment),
-        check=False,
-    )
-    assert done.returncode == expect, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done
-
-
-def _environment(more: dict[str, str]) -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("AWS_", "POSTURE_", "DAGSTER_"))
-    }
-    return {**kept, **more}
 
 
 @pytest.fixture(scope="module")
@@ -361,7 +334,7 @@ def test_a_run_that_is_killed_and_started_again_ends_as_one_that_was_not(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment({}),
+        env=environment(),
         # A shell that runs the tests in the background has its children ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(  # noqa: PLW1509 - only sets a handler
             signal.SIGINT, signal.default_int_handler
@@ -450,7 +423,7 @@ def simulator(tmp_path: Path) -> Iterator[str]:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
-        env=_environment({}),
+        env=environment(),
     )  # fmt: skip
     assert process.stdout is not None
     url = process.stdout.readline().split(" at ")[1].strip()
@@ -469,7 +442,7 @@ def aws(url: str, *arguments: str) -> Any:
         capture_output=True,
         text=True,
         timeout=120,
-        env=_environment({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}),
+        env=environment({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}),
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
