@@ -48,7 +48,7 @@ setup: $(STAMP) ## Set up the environment in .venv
 .PHONY: lock
 lock: $(STAMP) ## Choose the newest allowed versions and write requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate --extra dev setup.cfg -o requirements.lock
+		--no-header --no-annotate --extra dev setup.cfg -o requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and the demo

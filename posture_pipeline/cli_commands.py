@@ -79,6 +79,8 @@ def demo(arguments: argparse.Namespace) -> int:
         + "      the Dagster UI on this lake: runs, lineage, checks, daily partitions\n"
         f"  {posture} controls --report fsbp --workload payments --environment production{option}\n"
         "      what fails in one workload\n"
+        f"  {posture} explain --report fsbp --organization{option}\n"
+        "      what changed since yesterday, and why\n"
         f"  {posture} query \"FROM trend('payments', 'production')\"{option}\n"
         "      how it came to that, in SQL\n"
         f"  {posture} init\n"
