@@ -795,13 +795,19 @@ def test_when_a_shard_fails_the_others_stop_and_the_sink_is_left_alone(hub: Endp
 
 
 def test_waits_end_at_once_when_another_shard_fails(hub: Endpoint) -> None:
-    hub.fault = lambda request, _: (
-        Reply.error(403, "AccessDeniedException")
-        if shard_of(request) == "eu-west-1-active-9"
-        else None
-    )
+    refused = threading.Event()
+
+    def fault(request: dict[str, Any], _number: int) -> Reply | None:
+        if shard_of(request) == "eu-west-1-active-9":
+            refused.set()
+            return Reply.error(403, "AccessDeniedException")
+        # No other shard goes on to a second page, and so to a wait, before one has failed.
+        refused.wait(30)
+        return None
+
+    hub.fault = fault
     with pytest.raises(PermissionMissingError):
-        # At this rate the first shards would wait for longer than any test may take.
+        # At this rate the other shards would then wait for longer than any test may take.
         run(hub, sleep=None, budgets=lambda _region: RateBudget(0.0001, 40, start=15))
 
 
