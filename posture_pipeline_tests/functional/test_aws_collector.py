@@ -871,9 +871,9 @@ def test_at_the_rate_limit_nothing_is_lost_and_few_requests_are_refused(hub: End
 
     hub.fault = limit
     collected = run(hub, sleep=None, budgets=lambda _region: RateBudget(rate, burst))
-    # On a busy machine requests bunch up: that must cost no finding, and most are not refused.
+    # On a busy machine a few requests bunch up: that must stay rare, and cost no finding.
     assert collected.findings == len(IDS)
-    assert collected.throttled < collected.requests / 2
+    assert collected.throttled <= 3
 
 
 def test_each_region_has_a_budget_of_its_own(hub: Endpoint) -> None:
