@@ -13,7 +13,7 @@ import polars as pl
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Stored with every commit. Raised when a table gains columns."""
 
 SEPARATOR = " "
@@ -221,14 +221,28 @@ CONTROL_STATUS = Table(
         Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
         Column("severity", pl.String(), "Severity rating of the control; may be null."),
         Column("status", pl.String(), "PASSED, FAILED, UNKNOWN or NO_DATA."),
-        Column("basis", pl.String(), "findings, assumed (no finding, so compliant), or none."),
+        Column(
+            "basis",
+            pl.String(),
+            "findings, carried (only failures carried forward), assumed (no finding, so "
+            "compliant), or none.",
+        ),
         Column("passed_findings", pl.Int64(), "Counted findings that passed."),
         Column("failed_findings", pl.Int64(), "Counted findings that failed."),
         Column("unknown_findings", pl.Int64(), "Counted findings that could not be evaluated."),
         Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
         Column("passed_resources", pl.Int64(), "Distinct resources whose counted findings passed."),
-        Column("failed_resources", pl.Int64(), "Distinct resources with a failed finding."),
+        Column(
+            "failed_resources",
+            pl.Int64(),
+            "Distinct resources with a failed finding, carried failures among them.",
+        ),
         Column("regions", pl.Int32(), "Regions with a counted finding."),
+        Column(
+            "carried_findings",
+            pl.Int64(),
+            "Failures that aged out of Security Hub and are carried forward as failing.",
+        ),
     ),
     ("report", "account_id", "control_id"),
 )
@@ -265,6 +279,10 @@ _SCORE_COLUMNS = (
     Column(
         "regions_with_data", pl.Int32(), "Coverage: the most regions that one control has data in."
     ),
+    Column("carried", pl.Int32(), "Controls FAILED for nothing but carried failures."),
+    Column("carried_findings", pl.Int64(), "Carried failures; not among failed_findings."),
+    Column("last_score", pl.Float64(), "Where there is no score: the last one there was."),
+    Column("last_score_date", pl.Date(), "The day of last_score."),
 )
 
 _REPORT = Column("report", pl.String(), "Slug of the report.")
@@ -389,18 +407,300 @@ SCORE_CHANGE_CAUSES = Table(
     ("scope", "workload", "environment", "report", "control_id", "account_id", "region"),
 )
 
+_PROBLEM_COLUMNS = (
+    _REPORT,
+    Column("account_id", pl.String(), "12 digits."),
+    Column("region", pl.String(), "Region of the finding."),
+    Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+    Column("resource_id", pl.String(), "The resource."),
+)
+_PROBLEM_KEY = ("report", "account_id", "region", "control_id", "resource_id")
+
+FINDING_CHANGES = Table(
+    "finding_changes",
+    "One problem (a control on a resource) whose state is not what it was on the newest earlier "
+    "day, with why. Changes between passing and not being there are left out.",
+    (
+        _DATE,
+        _COMPARED_WITH,
+        *_PROBLEM_COLUMNS,
+        Column(
+            "status_before",
+            pl.String(),
+            "PASSED, FAILED, UNKNOWN, SUPPRESSED, CARRIED (no finding any more, carried forward "
+            "as failing) or ABSENT.",
+        ),
+        Column("status_after", pl.String(), "Likewise, on the day."),
+        Column("cause", pl.String(), "What happened; docs/explaining.md lists the causes."),
+        Column("finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."),
+        Column("finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."),
+        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+        Column("detail", pl.String(), "The evidence in a few words; may be null."),
+    ),
+    _PROBLEM_KEY,
+)
+
+CARRIED_FAILURES = Table(
+    "carried_failures",
+    "One failure whose finding AWS deleted because it was not updated for 90 days: it is carried "
+    "forward as failing until evidence says otherwise.",
+    (
+        _DATE,
+        *_PROBLEM_COLUMNS,
+        Column("carried_since", pl.Date(), "First day without the finding."),
+        Column("finding_id", pl.String(), "The deleted findings, joined by a space."),
+        Column("product_name", pl.String(), "ASFF ProductName of the finding."),
+        Column("created_at", TIMESTAMP, "CreatedAt of the finding, UTC."),
+        Column("updated_at", TIMESTAMP, "Last UpdatedAt of the finding, UTC."),
+        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+    ),
+    _PROBLEM_KEY,
+)
+
+SILENT_SOURCES = Table(
+    "silent_sources",
+    "One product in one region of one account that sent findings and now sends none, without "
+    "evidence that there is nothing left to send. Scores that it would raise are withheld.",
+    (
+        _DATE,
+        Column("account_id", pl.String(), "12 digits."),
+        Column("region", pl.String(), "Region of the findings."),
+        Column("product_name", pl.String(), "ASFF ProductName: Security Hub or Config."),
+        Column("last_seen", pl.Date(), "The last snapshot with findings of it."),
+        Column("findings", pl.Int64(), "Active findings in that snapshot."),
+        Column("unexplained", pl.Int64(), "Of these, the ones that nothing explains."),
+    ),
+    ("account_id", "region", "product_name"),
+)
+
+EXCEPTIONS = Table(
+    "exceptions",
+    "One suppressed problem (a control on a resource that does not count) that is open on the "
+    "day, or ended since the newest earlier day; with what it is worth.",
+    (
+        _DATE,
+        *_PROBLEM_COLUMNS,
+        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        _WORKLOAD,
+        _ENVIRONMENT,
+        Column("hides", pl.String(), "What it hides: FAILED, PASSED or UNKNOWN."),
+        Column("open", pl.Boolean(), "Still suppressed on the day."),
+        Column("since", pl.Date(), "First day on which it was suppressed, as far as is known."),
+        Column("ended_by", pl.String(), "The cause that ended it; null while it is open."),
+        Column("suppressed_by", pl.String(), "Note.UpdatedBy; may be null."),
+        Column("note", pl.String(), "Note.Text; may be null."),
+        Column("finding_id", pl.String(), "The suppressed findings, joined by a space."),
+        Column("until", pl.Date(), "Agreed end, from the exceptions file; null: none is given."),
+        Column("owner", pl.String(), "Who answers for it, from the exceptions file."),
+        Column("reason", pl.String(), "Why it is accepted, from the exceptions file."),
+        Column("score", pl.Float64(), "Score of its workload and environment; may be null."),
+        Column(
+            "score_without",
+            pl.Float64(),
+            "That score if this control's exceptions in the workload and environment ended.",
+        ),
+        Column("points", pl.Float64(), "score - score_without: what the exceptions are worth."),
+    ),
+    _PROBLEM_KEY,
+)
+
+REMEDIATION = Table(
+    "remediation",
+    "One failure of a control on a resource, from its beginning to its end: open on the day, or "
+    "closed since the newest earlier day.",
+    (
+        _DATE,
+        *_PROBLEM_COLUMNS,
+        Column("product_name", pl.String(), "ASFF ProductName of the finding."),
+        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        _WORKLOAD,
+        _ENVIRONMENT,
+        Column(
+            "opened_at",
+            TIMESTAMP,
+            "When it began to fail, UTC: FirstObservedAt (of Config findings UpdatedAt); midnight "
+            "of the first day where that is not known.",
+        ),
+        Column("first_seen", pl.Date(), "First snapshot in which it fails."),
+        Column("last_seen", pl.Date(), "Last snapshot in which it fails or is carried."),
+        Column("closed_on", pl.Date(), "First day on which it no longer fails; null: it is open."),
+        Column("closed_by", pl.String(), "The cause that closed it; null while it is open."),
+        Column(
+            "remedied",
+            pl.Boolean(),
+            "Closed because it was repaired or the resource is gone; false: open, or no longer "
+            "observed for another reason (censored).",
+        ),
+        Column(
+            "days",
+            pl.Float64(),
+            "From opened_at to closed_on if it was remedied, to the end of the day if it is open, "
+            "else to the end of last_seen.",
+        ),
+        Column(
+            "openings",
+            pl.Int32(),
+            "How often it has begun to fail, this time included; 30 days without it end the count.",
+        ),
+        Column("flapping", pl.Boolean(), "It keeps coming back: three openings or more."),
+        Column(
+            "carried_forward",
+            pl.Boolean(),
+            "Its finding aged out; it is carried forward as failing.",
+        ),
+    ),
+    (*_PROBLEM_KEY, "opened_at"),
+)
+
+TIME_TO_FIX = Table(
+    "time_to_fix",
+    "How long failures of a report last until they are remedied, as of the day: Kaplan-Meier, with "
+    "open ones counted as censored.",
+    (
+        _DATE,
+        _REPORT,
+        Column("severity", pl.String(), "Severity rating; null: all."),
+        Column("workload", pl.String(), "Null: all."),
+        Column("environment", pl.String(), "Null: all."),
+        Column("failures", pl.Int64(), "Failures known so far."),
+        Column("remedied_failures", pl.Int64(), "Of these, repaired or gone."),
+        Column("open_failures", pl.Int64(), "Of these, still failing."),
+        Column("median_days", pl.Float64(), "Half are remedied after so long; null: not yet half."),
+        Column("low_days", pl.Float64(), "Lower end of the 95 % confidence interval; may be null."),
+        Column("high_days", pl.Float64(), "Upper end; null: cannot be told yet."),
+    ),
+    ("report", "severity", "workload", "environment"),
+)
+
+AWS_COMPLIANCE = Table(
+    "aws_compliance",
+    "What AWS Config itself says of a conformance pack: a row for the pack's score, for each of "
+    "its rules, and for each resource that does not comply with one.",
+    (
+        _DATE,
+        _REPORT,
+        Column("account_id", pl.String(), "12 digits; the calling account, or an aggregated one."),
+        Column("region", pl.String(), "Region of the pack."),
+        Column("aws_name", pl.String(), "Name of the pack as deployed, with random suffixes."),
+        Column("control_id", pl.String(), "Canonical Config rule name; null: the pack."),
+        Column("aws_rule_name", pl.String(), "Name of the rule as deployed; null: the pack."),
+        Column(
+            "resource_id", pl.String(), "A resource that does not comply; null: the rule or pack."
+        ),
+        Column("status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA; or null."),
+        Column(
+            "score",
+            pl.Float64(),
+            "Of the pack: percent of rule and resource combinations that comply; may be null.",
+        ),
+        Column(
+            "score_text",
+            pl.String(),
+            "The score as AWS wrote it; its decimals say how exact it is.",
+        ),
+        Column("compliant", pl.Int64(), "Of a rule: resources that comply. Aggregated: rules."),
+        Column("non_compliant", pl.Int64(), "Likewise those that do not comply."),
+        Column("total", pl.Int64(), "Aggregated: all rules, those without data among them."),
+        Column(
+            "updated_at",
+            TIMESTAMP,
+            "Of the pack: when AWS computed the score. Of a rule: its newest evaluation. UTC.",
+        ),
+        Column("source", pl.String(), "list_scores, compliance, details or aggregator."),
+    ),
+    ("report", "account_id", "region", "source", "control_id", "resource_id"),
+)
+
+RECONCILIATION = Table(
+    "reconciliation",
+    "A figure of ours beside AWS's own, and what the difference is made of: a row for each figure, "
+    "and rows with the parts of its rules that add up to the difference.",
+    (
+        _DATE,
+        _REPORT,
+        Column("account_id", pl.String(), "12 digits."),
+        Column("region", pl.String(), "Region of the pack in AWS."),
+        Column(
+            "unit",
+            pl.String(),
+            "resources: resource_score beside AWS's score, both of rule and resource pairs; rules: "
+            "score beside the share of rules that comply, from an aggregator.",
+        ),
+        Column("control_id", pl.String(), "Canonical Config rule name; null: not of one rule."),
+        Column("aws_name", pl.String(), "The pack or the rule as deployed, with random suffixes."),
+        Column("aws_value", pl.Float64(), "AWS's figure, percent; null in parts."),
+        Column("our_value", pl.Float64(), "Our figure of the same unit; may be null."),
+        Column("difference", pl.Float64(), "our_value - aws_value, points; may be null."),
+        Column("aws_status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA."),
+        Column("our_status", pl.String(), "Of a rule: PASSED, FAILED, UNKNOWN or NO_DATA."),
+        Column(
+            "cause",
+            pl.String(),
+            "Why the two differ; docs/reconciliation.md lists the causes. Null: no difference.",
+        ),
+        Column("passed", pl.Int32(), "What it adds to what passes: ours less AWS's."),
+        Column("failed", pl.Int32(), "What it adds to what fails: ours less AWS's."),
+        Column("part", pl.Float64(), "Points of the difference; null in the row of a figure."),
+        Column("reason", pl.String(), "The same in words; null: no difference."),
+        Column("aws_updated_at", TIMESTAMP, "When AWS last computed it, UTC; may be null."),
+    ),
+    ("report", "account_id", "region", "unit", "control_id", "cause"),
+)
+
+SCORE_TABLES: tuple[Table, ...] = (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
+"""Scores, with the method they were made by: those of an earlier method are kept beside them."""
+
+EARLIER_SCORES = Table(
+    "earlier_scores",
+    "One score of the day as it was before a method with another version replaced it.",
+    (
+        _DATE,
+        Column("scope", pl.String(), "account, workload or organization."),
+        Column("account_id", pl.String(), "12 digits; null for the other scopes."),
+        Column("workload", pl.String(), "Workload; null for the organization."),
+        Column("environment", pl.String(), "Environment; null for the organization."),
+        _REPORT,
+        *(
+            column
+            for column in _SCORE_COLUMNS
+            if column.name
+            in {
+                "score",
+                "console_score",
+                "resource_score",
+                "passed",
+                "failed",
+                "unknown",
+                "method",
+                "control_set_hash",
+                "settings_hash",
+            }
+        ),
+    ),
+    ("scope", "account_id", "workload", "environment", "report", "method"),
+)
+"""No table of the lake: what `lake.earlier_scores` reads of the kept commits of the day."""
+
 TABLES: tuple[Table, ...] = (
     MERGED_FINDINGS,
     QUARANTINE,
     ACCOUNT_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     EXPECTED_CONTROLS,
+    FINDING_CHANGES,
+    CARRIED_FAILURES,
+    SILENT_SOURCES,
     CONTROL_STATUS,
     ACCOUNT_SCORES,
     WORKLOAD_SCORES,
     ORGANIZATION_SCORES,
     SCORE_CHANGES,
     SCORE_CHANGE_CAUSES,
+    EXCEPTIONS,
+    REMEDIATION,
+    TIME_TO_FIX,
+    AWS_COMPLIANCE,
+    RECONCILIATION,
 )
 """Every parquet table of the lake, in the order of the data flow."""
 

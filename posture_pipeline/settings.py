@@ -202,6 +202,9 @@ class Aws(Model):
     profile: str | None = None
     role_arn: str | None = None
     endpoint_url: str | None = None
+    config_aggregator: Annotated[str, Field(max_length=256, pattern=r"^[\w-]+$")] | None = None
+    """A configuration aggregator of AWS Config in the home region; with it the packs of all
+    accounts are held against AWS, without it those of the audit account."""
     requests_per_second: Annotated[float, Field(gt=0)] | None = 3.0
     """GetFindings requests a second for each region, AWS's limit; lower it where others share
     the limit, null for an endpoint without one."""
@@ -272,6 +275,34 @@ class Metrics(Model):
         return name
 
 
+class Dashboards(Model):
+    """The CloudWatch dashboards of the scores."""
+
+    enabled: bool = True
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,31}$")] = "posture"
+    """First part of the names of dashboards and alarms; one of its own for each pipeline that
+    publishes in the account."""
+    report_url: Annotated[str, Field(pattern=r"^https?://[^\s()<>\[\]\\]+$")] | None = None
+    """Where the report page is kept, linked from every dashboard."""
+
+
+class Alarms(Model):
+    """The CloudWatch alarms of the scores."""
+
+    enabled: bool = False
+    days: Annotated[int, Field(ge=1, le=7)] = 1
+    """Days in a row that a score must be red; CloudWatch looks at 7 days at most."""
+    heartbeat_hours: Annotated[int, Field(ge=25, le=168)] = 26
+    """Hours without data that are an alarm: more than lie between two runs."""
+    environments: tuple[str, ...] = ()
+    """Environments of workloads whose scores have an alarm; empty: all."""
+    topics: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:\S+$")], ...],
+        Field(max_length=5),
+    ] = ()
+    """ARNs of the SNS topics that are told, at most 5."""
+
+
 class Retention(Model):
     """How long the large tables are kept; score tables are kept for good."""
 
@@ -287,6 +318,8 @@ class Checks(Model):
     """Share of unreadable records above which the quarantine check fails."""
     score_move: Annotated[float, Field(gt=0, le=100)] = 0.5
     """Points a score may move without a change in control status to explain it."""
+    exception_days: Annotated[int, Field(ge=0, le=3650)] = 14
+    """So many days before its agreed end an exception is told of."""
 
 
 _DEFAULT_REPORTS = (
@@ -330,10 +363,20 @@ class Settings(Model):
     """Collect in ten streams by first digit of the account id; false: one stream."""
     archived_days: Annotated[int, Field(ge=0, le=30)] = 3
     """Findings archived in this many days are collected too, as evidence; they never score."""
+    carry_days: Annotated[int, Field(ge=0, le=3650)] = 90
+    """A failure whose finding AWS deleted for its age is carried forward as failing for at most so
+    many days; 0: not at all."""
+    silent_days: Annotated[int, Field(ge=0, le=3650)] = 30
+    """Scores of which findings fell silent are withheld for at most so many days; 0: never."""
     reports: tuple[Report, ...] = _DEFAULT_REPORTS
     accounts: Accounts = Accounts()
+    exceptions: Annotated[str, Field(min_length=1)] | None = None
+    """A CSV file with the columns control, finding, account, until, owner, reason: until when
+    suppressed findings are accepted; relative paths start at the settings file."""
     thresholds: Thresholds = Thresholds()
     metrics: Metrics = Metrics()
+    dashboards: Dashboards = Dashboards()
+    alarms: Alarms = Alarms()
     retention: Retention = Retention()
     checks: Checks = Checks()
 
@@ -382,7 +425,7 @@ def find_settings(environment: Mapping[str, str]) -> Path | None:
 def load_settings(path: Path | None) -> Settings:
     """Reads and validates a settings file.
 
-    Relative paths in it (the lake, the overrides) start at the file's folder.
+    Relative paths in it (the lake, the overrides, the exceptions) start at the file's folder.
 
     Args:
         path: The file; without one the defaults are used, with the simulated organization.
@@ -428,6 +471,8 @@ def _resolve_paths(settings: Settings, folder: Path) -> Settings:
     if overrides is not None:
         resolved = str((folder / Path(overrides).expanduser()).resolve())
         update["accounts"] = settings.accounts.model_copy(update={"overrides": resolved})
+    if settings.exceptions is not None:
+        update["exceptions"] = str((folder / Path(settings.exceptions).expanduser()).resolve())
     return settings.model_copy(update=update)
 
 

@@ -1,14 +1,32 @@
-"""Assets of the group findings: pages to rows, rows to accounts. Scores are made elsewhere."""
+"""Assets of the group findings: pages to rows, rows to accounts, and what became of them.
+
+Scores are made elsewhere.
+"""
+
+from datetime import date
 
 import dagster as dg
 
 from posture_pipeline.assets import declared
+from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
+from posture_pipeline.lake.explanation import earlier_day
+from posture_pipeline.lake.finding_history import FindingHistory, finding_history
 from posture_pipeline.lake.findings import merge_pages, split_by_account
 from posture_pipeline.lake.store import Lake
-from posture_pipeline.metadata import explained, of_commit
+from posture_pipeline.metadata import explained, of_commit, preview
 from posture_pipeline.partitions import day_of
 from posture_pipeline.resources import Tell
-from posture_pipeline.schemas import ACCOUNT_FINDINGS, MERGED_FINDINGS, RAW_FINDING_PAGES
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    CARRIED_FAILURES,
+    EXPECTED_CONTROLS,
+    FINDING_CHANGES,
+    MERGED_FINDINGS,
+    ORGANIZATION_ACCOUNTS,
+    RAW_FINDING_PAGES,
+    SILENT_SOURCES,
+)
+from posture_pipeline.settings import Settings
 
 
 def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
@@ -64,4 +82,45 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             }
         )
 
-    return [merged_findings, account_findings]
+    @dg.asset(
+        **declared.of_table(FINDING_CHANGES, group="findings", daily=daily),
+        backfill_policy=ONE_RUN,
+        deps=[account_findings, ORGANIZATION_ACCOUNTS.name, EXPECTED_CONTROLS.name],
+        description=(
+            "Every control on a resource whose state is not what it was on the newest earlier "
+            "day, and why. With it go carried_failures, whose findings AWS deleted for their age, "
+            "and silent_sources, which sent findings and now send none."
+        ),
+    )
+    @materialized_by_day
+    def finding_changes(
+        day: date,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        with explained():
+            before = earlier_day(lake, day)
+            found = NOTHING if before is None else finding_history(lake, settings, before, day)
+            details = {"compared_with": before.isoformat() if before else None}
+            lake.replace(CARRIED_FAILURES, day, found.carried, details)
+            lake.replace(SILENT_SOURCES, day, found.silent, details)
+            commit = lake.replace(FINDING_CHANGES, day, found.changes, details)
+        causes = found.changes["cause"].value_counts(sort=True)
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(commit, lake.uri(FINDING_CHANGES.name)),
+                "compared_with": details["compared_with"] or "no earlier day",
+                "causes": dict(causes.iter_rows()),
+                "carried_failures": found.carried.height,
+                "silent_sources": found.silent.height,
+                "silent": preview(
+                    found.silent, ["account_id", "region", "product_name", "last_seen", "findings"]
+                ),
+            }
+        )
+
+    return [merged_findings, account_findings, finding_changes]
+
+
+NOTHING = FindingHistory(FINDING_CHANGES.empty(), CARRIED_FAILURES.empty(), SILENT_SOURCES.empty())
+"""What is known on the first day."""

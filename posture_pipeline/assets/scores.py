@@ -3,20 +3,23 @@
 The rules stand in `model/scoring.py`; what they are applied to is read by `lake/snapshot.py`.
 """
 
+from datetime import date
+
 import dagster as dg
 import polars as pl
 
 from posture_pipeline.assets import declared
+from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained, of_commit, preview, scores_by_report
-from posture_pipeline.model import scoring
-from posture_pipeline.partitions import day_of
+from posture_pipeline.model import scoring, silence
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
     CONTROL_STATUS,
     EXPECTED_CONTROLS,
+    FINDING_CHANGES,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
     WORKLOAD_SCORES,
@@ -29,18 +32,24 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(CONTROL_STATUS, group="scores", daily=daily),
-        deps=[ACCOUNT_FINDINGS.name, ORGANIZATION_ACCOUNTS.name, EXPECTED_CONTROLS.name],
+        backfill_policy=ONE_RUN,
+        deps=[
+            ACCOUNT_FINDINGS.name,
+            ORGANIZATION_ACCOUNTS.name,
+            EXPECTED_CONTROLS.name,
+            FINDING_CHANGES.name,
+        ],
         description=(
             "Whether each control of each report passes in each account: FAILED if one resource "
             "fails, UNKNOWN if one could not be evaluated, else PASSED; NO_DATA without findings."
         ),
     )
+    @materialized_by_day
     def control_status(
-        context: dg.AssetExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day = day_of(context)
         with explained():
             findings = snapshot.findings_of(lake, day)
             expected = snapshot.expected_of(lake, settings.reports, day)
@@ -53,6 +62,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 snapshot.scored_accounts(accounts),
                 day=day,
                 collect=collect,
+                carried=snapshot.carried_of(lake, day),
             )
             commit = lake.replace(CONTROL_STATUS, day, rows)
         return dg.MaterializeResult(
@@ -67,15 +77,16 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(ACCOUNT_SCORES, group="scores", daily=daily),
+        backfill_policy=ONE_RUN,
         deps=[control_status],
         description="The score of every active account on every report, with what it counts.",
     )
+    @materialized_by_day
     def account_scores(
-        context: dg.AssetExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day = day_of(context)
         with explained():
             accounts = snapshot.accounts_of(lake, settings.accounts, day)
             rows = scoring.account_scores(
@@ -84,6 +95,8 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 snapshot.scored_accounts(accounts),
                 snapshot.score_context(lake, settings, day),
             )
+            rows = silence.withhold_accounts(rows, snapshot.silent_of(lake, settings, day))
+            rows = snapshot.with_last_scores(lake, ACCOUNT_SCORES, day, rows)
             commit = lake.replace(ACCOUNT_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
         return dg.MaterializeResult(
@@ -98,25 +111,30 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(WORKLOAD_SCORES, group="scores", daily=daily),
+        backfill_policy=ONE_RUN,
         deps=[account_scores],
         description=(
             "The score of every workload in every environment: the union of its accounts, so a "
             "control that fails in one account fails."
         ),
     )
+    @materialized_by_day
     def workload_scores(
-        context: dg.AssetExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day = day_of(context)
         with explained():
+            accounts = snapshot.accounts_with_scores(lake, day)
             rows = scoring.workload_scores(
                 lake.read(CONTROL_STATUS, day),
                 snapshot.expected_of(lake, settings.reports, day),
-                snapshot.accounts_with_scores(lake, day),
+                accounts,
                 snapshot.score_context(lake, settings, day),
             )
+            silent = snapshot.silent_of(lake, settings, day)
+            rows = silence.withhold_workloads(rows, silent, accounts)
+            rows = snapshot.with_last_scores(lake, WORKLOAD_SCORES, day, rows)
             commit = lake.replace(WORKLOAD_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
         return dg.MaterializeResult(
@@ -132,25 +150,31 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.of_table(ORGANIZATION_SCORES, group="scores", daily=daily),
+        backfill_policy=ONE_RUN,
         deps=[account_scores],
         description=(
             "The score of the whole organization, as AWS computes it for the administrator: a "
             "control that fails in any account fails. It is not the mean of the accounts."
         ),
     )
+    @materialized_by_day
     def organization_scores(
-        context: dg.AssetExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day = day_of(context)
         with explained():
+            status = lake.read(CONTROL_STATUS, day)
             rows = scoring.organization_scores(
-                lake.read(CONTROL_STATUS, day),
+                status,
                 snapshot.expected_of(lake, settings.reports, day),
                 snapshot.accounts_with_scores(lake, day),
                 snapshot.score_context(lake, settings, day),
             )
+            silent = snapshot.silent_of(lake, settings, day)
+            last_known = snapshot.last_known_status(lake, silent)
+            rows = silence.withhold_organization(rows, status, last_known, silent)
+            rows = snapshot.with_last_scores(lake, ORGANIZATION_SCORES, day, rows)
             commit = lake.replace(ORGANIZATION_SCORES, day, rows)
         return dg.MaterializeResult(
             metadata={

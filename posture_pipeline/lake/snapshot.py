@@ -15,6 +15,8 @@ from posture_pipeline.errors import LakeError, SettingsError
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.expected import controls_of_findings, controls_of_settings
 from posture_pipeline.model.scoring import ScoreContext, reporting_accounts
+from posture_pipeline.model.silence import silence_by_report
+from posture_pipeline.model.silence import with_last_scores as add_last_scores
 from posture_pipeline.model.workloads import (
     complete_accounts,
     parse_overrides,
@@ -23,9 +25,13 @@ from posture_pipeline.model.workloads import (
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    CARRIED_FAILURES,
+    CONTROL_STATUS,
     EXPECTED_CONTROLS,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
+    SILENT_SOURCES,
+    Table,
 )
 from posture_pipeline.settings import Accounts, Report, Settings
 
@@ -137,7 +143,47 @@ def score_context(lake: Lake, settings: Settings, day: date) -> ScoreContext:
         reports=settings.reports,
         collect=collect_mode(commit),
         reporting=frozenset(reporting["account_id"]),
+        carry_days=settings.carry_days,
     )
+
+
+def carried_of(lake: Lake, day: date) -> pl.DataFrame:
+    """The failures carried forward on a day; none where the lake has no such table for it."""
+    if lake.commit_of(CARRIED_FAILURES.name, day) is None:
+        return CARRIED_FAILURES.empty()
+    return lake.read(CARRIED_FAILURES, day)
+
+
+def silent_of(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
+    """The accounts whose scores of a report miss findings; `model.silence.silence_by_report`."""
+    stored = lake.commit_of(SILENT_SOURCES.name, day) is not None
+    silent = lake.read(SILENT_SOURCES, day) if stored else SILENT_SOURCES.empty()
+    reports = pl.DataFrame(
+        [(report.name, report.kind) for report in settings.reports],
+        schema=["report", "report_kind"],
+        orient="row",
+    )
+    return silence_by_report(silent, reports)
+
+
+def last_known_status(lake: Lake, silence: pl.DataFrame) -> pl.DataFrame:
+    """The control status of silent accounts, of the day on which each was last seen."""
+    wanted = silence.select("report", "account_id", "since").unique()
+    frames = [CONTROL_STATUS.empty()]
+    for (since,), rows in wanted.group_by("since"):
+        if isinstance(since, date) and lake.commit_of(CONTROL_STATUS.name, since) is not None:
+            status = lake.scan(CONTROL_STATUS, since)
+            of_silent = status.join(rows.lazy(), on=["report", "account_id"], how="semi")
+            frames.append(of_silent.collect())
+    return pl.concat(frames)
+
+
+def with_last_scores(lake: Lake, table: Table, day: date, scores: pl.DataFrame) -> pl.DataFrame:
+    """The scores of a day; a missing one with the last one there was before."""
+    earlier = [each for each in lake.days(table.name) if each < day]
+    if not earlier:
+        return scores
+    return add_last_scores(table, scores, lake.read(table, earlier[-1]))
 
 
 def collected_at(commit: Commit) -> datetime:

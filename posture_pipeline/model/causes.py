@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
@@ -44,6 +44,8 @@ CAUSES: dict[str, str] = {
     "evaluated_again": "the check could be evaluated again",
     "archived": "AWS archived the finding",
     "aged_out": "AWS deleted the finding because it was not updated for 90 days; not a fix",
+    "carried_too_long": "carried forward as failing for as long as the settings allow; not a fix",
+    "found_again": "the failure that was carried forward has a finding again",
     "account_silent": "the account sent no findings",
     "account_back": "the account sends findings again",
     "no_evidence": "nothing that was collected says why",
@@ -52,11 +54,17 @@ CAUSES: dict[str, str] = {
 }
 """Every cause, and what it says to a person."""
 
-LOST_EVIDENCE = frozenset({"aged_out", "no_evidence", "account_silent", "archived"})
+LOST_EVIDENCE = frozenset(
+    {"aged_out", "carried_too_long", "no_evidence", "account_silent", "archived"}
+)
 """Causes of findings that are missing without being fixed."""
 
 ABSENT = "ABSENT"
 """The state of a problem that has no active finding on a day."""
+CARRIED = "CARRIED"
+"""The state of a failure that has no finding any more and is carried forward, see `carried`."""
+FAILING = ("FAILED", CARRIED)
+NOT_PASSING = ("FAILED", "UNKNOWN", CARRIED)
 
 PAIR = ["report", "account_id", "control_id"]
 PROBLEM = ["report", "account_id", "region", "control_id", "resource_id"]
@@ -80,6 +88,7 @@ _EVIDENCE_COLUMNS = (
     "reason_codes",
     "note_text",
     "note_updated_by",
+    "note_updated_at",
 )
 CAUSE_SCHEMA = pl.Schema(
     {
@@ -95,6 +104,7 @@ PROBLEM_SCHEMA = pl.Schema(
         **dict.fromkeys(PROBLEM, pl.String()),
         "state": pl.String(),
         "suppressed_passed": pl.Boolean(),
+        "hides": pl.String(),
         **{name: ACCOUNT_FINDINGS.schema[name] for name in _EVIDENCE_COLUMNS},
     }
 )
@@ -110,6 +120,36 @@ ARCHIVED_SCHEMA = pl.Schema(
     }
 )
 """What is kept of an archived finding."""
+
+
+class Snapshot(Protocol):
+    """What the causes of a day's findings need of the day."""
+
+    @property
+    def day(self) -> date:
+        """The snapshot's day."""
+
+    @property
+    def expected(self) -> pl.DataFrame:
+        """Rows of `schemas.EXPECTED_CONTROLS`."""
+
+    @property
+    def controls(self) -> pl.DataFrame:
+        """report, control_id of the controls that each report counts on the day."""
+
+    @property
+    def collects_failing(self) -> bool:
+        """Whether PASSED findings were left out of the snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A day of findings, whether it has scores or not; attributes as in `Snapshot`."""
+
+    day: date
+    expected: pl.DataFrame
+    controls: pl.DataFrame
+    collects_failing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +174,12 @@ class Day:
     workloads: pl.DataFrame
     organization: pl.DataFrame
 
+    @property
+    def collects_failing(self) -> bool:
+        """Whether PASSED findings were left out of the day's snapshot."""
+        methods = self.accounts["method"].drop_nulls().unique()
+        return any(COLLECT_FAILING in method for method in methods)
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -141,6 +187,8 @@ class Evidence:
 
     Attributes:
         archived: Archived findings of the vanished problems, columns of ARCHIVED_SCHEMA.
+        deleted_resources: account_id, region, resource_id of which an archived finding, of
+            whatever control, says that the resource was deleted.
         regions_before: account_id, region with any active finding on the earlier day.
         regions_after: The same of the later day.
         resources_before: account_id, region, resource_id, findings: active findings of any
@@ -149,6 +197,7 @@ class Evidence:
     """
 
     archived: pl.DataFrame
+    deleted_resources: pl.DataFrame
     regions_before: pl.DataFrame
     regions_after: pl.DataFrame
     resources_before: pl.DataFrame
@@ -216,16 +265,27 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
         report: Name of the report.
 
     Returns:
-        Columns of PROBLEM_SCHEMA: state, suppressed_passed (it is suppressed, and passes), and the
-        evidence of the findings that decide; several ids are joined by a space.
+        Columns of PROBLEM_SCHEMA: state, suppressed_passed (it is suppressed, and passes), hides
+        (the state that it would have if it were not suppressed; null: it is not), and the evidence
+        of the findings that decide; several ids are joined by a space.
     """
     suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
-    known = pl.col("compliance_status").is_in(["PASSED", "FAILED"])
+    passed = pl.col("compliance_status").eq_missing("PASSED")
+    failed = pl.col("compliance_status").eq_missing("FAILED")
     state = (
         pl.when(suppressed)
         .then(pl.lit("SUPPRESSED"))
-        .when(known.fill_null(value=False))
+        .when(passed | failed)
         .then("compliance_status")
+        .otherwise(pl.lit("UNKNOWN"))
+    )
+    hides = (
+        pl.when(pl.col("state") != "SUPPRESSED")
+        .then(None)
+        .when("_failed")
+        .then(pl.lit("FAILED"))
+        .when("suppressed_passed")
+        .then(pl.lit("PASSED"))
         .otherwise(pl.lit("UNKNOWN"))
     )
     rank = pl.col("state").replace_strict(
@@ -239,20 +299,25 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
         .with_columns(
             report=pl.lit(report),
             state=state,
-            suppressed_passed=suppressed & pl.col("compliance_status").eq_missing("PASSED"),
+            suppressed_passed=suppressed & passed,
+            _failed=failed,
         )
         .with_columns(rank=rank)
         .group_by(PROBLEM)
         .agg(
             pl.col("state").filter(decides).first(),
             pl.col("suppressed_passed").all(),
+            pl.col("_failed").any(),
             *(of[name].drop_nulls().unique().sort().str.join(SEPARATOR) for name in joined),
             of["updated_at"].max(),
             of["created_at"].min(),
             of["first_observed_at"].min(),
             *(of[name].drop_nulls().first() for name in ("product_name", "note_text")),
             of["note_updated_by"].drop_nulls().first(),
+            of["note_updated_at"].max(),
         )
+        .with_columns(hides=hides)
+        .drop("_failed")
     )
 
 
@@ -284,6 +349,15 @@ def _suffixed(frame: pl.DataFrame, when: str) -> dict[str, str]:
     return {name: f"{name}_{when}" for name in frame.columns if name not in PROBLEM}
 
 
+def deleted_resources(archived: pl.LazyFrame) -> pl.LazyFrame:
+    """The archived findings that say of their resource that it was deleted.
+
+    AWS: the finding of a deleted resource becomes NOT_AVAILABLE and is archived at once.
+    """
+    said = _DELETED_RESOURCE.fill_null(value=False)
+    return archived.filter(said | (pl.col("compliance_status") == "NOT_AVAILABLE"))
+
+
 def vanished(changed: pl.DataFrame) -> pl.DataFrame:
     """The problems without an active finding on the later day; columns of PROBLEM."""
     return changed.filter(pl.col("state_after") == ABSENT).select(PROBLEM)
@@ -293,7 +367,7 @@ def vanished(changed: pl.DataFrame) -> pl.DataFrame:
 
 
 def finding_causes(
-    changed: pl.DataFrame, evidence: Evidence, before: Day, after: Day
+    changed: pl.DataFrame, evidence: Evidence, before: Snapshot, after: Snapshot
 ) -> pl.DataFrame:
     """The cause of each changed problem.
 
@@ -306,7 +380,7 @@ def finding_causes(
     Returns:
         Columns of CAUSE_SCHEMA.
     """
-    passed_are_seen = not (collects_failing(before) or collects_failing(after))
+    passed_are_seen = not (before.collects_failing or after.collects_failing)
     rows = _with_evidence(changed, evidence, before, after)
     aged = pl.col("updated_at_before").dt.date() <= after.day - timedelta(days=AGED_OUT_DAYS)
     # One finding alone that vanished says nothing of its resource, and where PASSED findings are
@@ -324,6 +398,7 @@ def finding_causes(
         )
     ).fill_null(value=False)
     was_archived = pl.col("archived_id").is_not_null()
+    resource_deleted = pl.col("resource_deleted") & (pl.col("resource_findings_after") == 0)
     gone = (
         pl.when(pl.col("expected_before") & ~pl.col("expected_after"))
         .then(pl.lit("control_removed"))
@@ -331,8 +406,10 @@ def finding_causes(
         .then(pl.lit("resource_gone"))
         .when(was_archived)
         .then(pl.lit("archived"))
-        .when("stand_in_replaced")
+        .when(pl.col("stand_in_replaced") | resource_deleted)
         .then(pl.lit("resource_gone"))
+        .when(pl.col("state_before") == CARRIED)
+        .then(pl.lit("carried_too_long"))
         .when(aged)
         .then(pl.lit("aged_out"))
         .when(~pl.col("region_after"))
@@ -351,7 +428,7 @@ def finding_causes(
         .then(pl.lit("suppressed"))
         .when(pl.col("state_after") == "UNKNOWN")
         .then(pl.lit("could_not_be_evaluated"))
-        .when(pl.col("state_after") == "FAILED")
+        .when(pl.col("state_after").is_in(FAILING))
         .then(pl.lit("new_failing_resource"))
         # AWS Config tells of changes only: a finding from before that passes now had failed.
         .when((pl.col("product_name_after") == "Config") & older)
@@ -365,16 +442,20 @@ def finding_causes(
         .then(pl.lit("could_not_be_evaluated"))
         .when(pl.col("state_before") == "UNKNOWN")
         .then(pl.lit("evaluated_again"))
-        .when((pl.col("state_before") == "SUPPRESSED") & (pl.col("state_after") == "FAILED"))
+        .when((pl.col("state_before") == "SUPPRESSED") & pl.col("state_after").is_in(FAILING))
         .then(pl.lit("unsuppressed"))
         .when(pl.col("suppressed_passed_before").fill_null(value=False))
         .then(pl.lit("unsuppressed"))
         .when(pl.col("state_after") == "PASSED")
         .then(pl.lit("fixed"))
+        .when(pl.col("state_before") == CARRIED)
+        .then(pl.lit("found_again"))
         .otherwise(pl.lit("regression"))
     )
     cause = (
-        pl.when(pl.col("state_after") == ABSENT)
+        pl.when((pl.col("state_before") == "FAILED") & (pl.col("state_after") == CARRIED))
+        .then(pl.lit("aged_out"))
+        .when(pl.col("state_after") == ABSENT)
         .then(gone)
         .when(pl.col("state_before") == ABSENT)
         .then(came)
@@ -397,11 +478,6 @@ def finding_causes(
     )
 
 
-def collects_failing(day: Day) -> bool:
-    """Whether PASSED findings were left out of the day's snapshot."""
-    return any(COLLECT_FAILING in method for method in day.accounts["method"].drop_nulls().unique())
-
-
 def controls_there(expected: pl.DataFrame, control_status: pl.LazyFrame) -> pl.DataFrame:
     """report, control_id of the controls that a report counts on a day.
 
@@ -418,7 +494,7 @@ def controls_there(expected: pl.DataFrame, control_status: pl.LazyFrame) -> pl.D
 
 
 def _with_evidence(
-    changed: pl.DataFrame, evidence: Evidence, before: Day, after: Day
+    changed: pl.DataFrame, evidence: Evidence, before: Snapshot, after: Snapshot
 ) -> pl.DataFrame:
     """The changed problems with a column for each piece of evidence; no null booleans."""
     newest = (
@@ -435,7 +511,13 @@ def _with_evidence(
     here = ["account_id", "region"]
     resource = [*here, "resource_id"]
     control = ["report", "control_id"]
-    flags = ("expected_before", "expected_after", "region_before", "region_after")
+    flags = (
+        "expected_before",
+        "expected_after",
+        "region_before",
+        "region_after",
+        "resource_deleted",
+    )
     a_resource_came = (pl.col("state_before") == ABSENT).any().over(*PAIR, "region")
     was_stand_in = pl.col("resource_id").str.starts_with(STAND_IN) & (
         pl.col("state_before") == "PASSED"
@@ -447,6 +529,7 @@ def _with_evidence(
         .join(_flag(after.controls, "expected_after"), on=control, how="left")
         .join(_flag(evidence.regions_before, "region_before"), on=here, how="left")
         .join(_flag(evidence.regions_after, "region_after"), on=here, how="left")
+        .join(_flag(evidence.deleted_resources, "resource_deleted"), on=resource, how="left")
         .join(_counted(evidence.resources_before, "before"), on=resource, how="left")
         .join(_counted(evidence.resources_after, "after"), on=resource, how="left")
         .with_columns(
@@ -482,12 +565,14 @@ def _detail() -> pl.Expr:
         .then(suppressed.replace("", None))
         .when(pl.col("cause") == "could_not_be_evaluated")
         .then(pl.col("reason_codes_after").replace("", None))
-        .when(pl.col("cause").is_in(["aged_out", "no_evidence"]))
+        .when(pl.col("cause").is_in(["aged_out", "carried_too_long", "no_evidence"]))
         .then(last_update)
         .when(pl.col("archived_id").is_not_null())
         .then(archived)
         .when((pl.col("cause") == "resource_gone") & pl.col("stand_in_replaced"))
         .then(pl.lit("it stood for no resources at all; now there is one"))
+        .when((pl.col("cause") == "resource_gone") & pl.col("resource_deleted"))
+        .then(pl.lit("another finding of the resource says that it was deleted"))
         .when(pl.col("cause") == "resource_gone")
         .then(pl.lit("no finding of the resource is left"))
         .when(pl.col("cause") == "account_silent")
@@ -545,7 +630,7 @@ def with_resources(rows: pl.DataFrame, states: pl.DataFrame, when: str) -> pl.Da
         The rows with region, resource_id, the finding's id and first_observed_at; a control of
         which no resource is known keeps its one row, with nulls.
     """
-    bad = states.filter(pl.col("state").is_in(["FAILED", "UNKNOWN"])).select(
+    bad = states.filter(pl.col("state").is_in(NOT_PASSING)).select(
         *PROBLEM,
         "first_observed_at",
         pl.col("finding_id").alias(f"finding_id_{when}"),

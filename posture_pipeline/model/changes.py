@@ -13,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from posture_pipeline.model.causes import (
+    CARRIED,
     PAIR,
     Day,
     moved_accounts,
@@ -39,7 +40,7 @@ _NOT_THERE = {
     "organization": "the organization has no accounts",
 }
 _COUNTED = ("PASSED", "FAILED", "UNKNOWN")
-_RANK = {"FAILED": 3, "UNKNOWN": 2, "PASSED": 1}
+_RANK = {"FAILED": 3, CARRIED: 3, "UNKNOWN": 2, "PASSED": 1}
 
 
 # --- the exact split --------------------------------------------------------------------------
@@ -151,6 +152,10 @@ def _changes_of_scope(
         .join(compared_scores(scope, before, after), on=[*keys, "report"], how="inner")
         .with_columns(
             *of_day,
+            # A score may be withheld although there is something to count.
+            part=pl.when(
+                pl.col("score_before").is_not_null() & pl.col("score_after").is_not_null()
+            ).then("part"),
             severity=pl.coalesce("severity_after", "severity_before"),
             failing_resources_before=pl.col("failing_before").fill_null(0),
             failing_resources_after=pl.col("failing_after").fill_null(0),
@@ -192,11 +197,14 @@ def compared_scores(scope: str, before: Day, after: Day) -> pl.DataFrame:
 
     Returns:
         The scope's columns, report, report_kind, score_before, score_after, and comparable: why
-        the two cannot be compared, null if they can. Only reports that both days have.
+        the two cannot be compared, null if they can; last_score and last_score_date of a day that
+        has none. Only reports that both days have.
     """
     keys = [*SCOPES[scope], "report"]
     first, second = (
-        _scores_of(scope, day).select(*keys, "report_kind", "score", "reason", there=True)
+        _scores_of(scope, day).select(
+            *keys, "report_kind", "score", "reason", "last_score", "last_score_date", there=True
+        )
         for day in (before, after)
     )
     both = first.join(second, on=keys, how="full", coalesce=True, suffix="_after").rename(
@@ -207,6 +215,8 @@ def compared_scores(scope: str, before: Day, after: Day) -> pl.DataFrame:
         "score_before",
         "score_after",
         report_kind=pl.coalesce("report_kind_after", "report_kind"),
+        last_score=pl.coalesce("last_score_after", "last_score"),
+        last_score_date=pl.coalesce("last_score_date_after", "last_score_date"),
         comparable=pl.when(pl.col("score_before").is_null())
         .then(_no_score(scope, before, "there", "reason"))
         .when(pl.col("score_after").is_null())

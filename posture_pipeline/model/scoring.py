@@ -19,6 +19,7 @@ import polars as pl
 from posture_pipeline.model.controls import findings_of_report
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
+    CARRIED_FAILURES,
     CONTROL_STATUS,
     ORGANIZATION_SCORES,
     WORKLOAD_SCORES,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
     from posture_pipeline.settings import Report
 
-METHOD_VERSION = "1"
-"""Raised when the same findings would give another score."""
+METHOD_VERSION = "2"
+"""Raised when the same findings would give another score. 2: failures that aged out of Security Hub
+are carried forward; scores of which findings are missing are withheld."""
 
 COLLECT_FAILING = "failing"
 """The collect mode that leaves PASSED findings out; the other one is `all`."""
@@ -44,7 +46,9 @@ NO_CONTROL_HAS_DATA = "no control has data"
 _PASSED, _FAILED, _UNKNOWN, _NO_DATA = (
     pl.lit(status) for status in ("PASSED", "FAILED", "UNKNOWN", "NO_DATA")
 )
-_FINDINGS, _ASSUMED, _NONE = (pl.lit(basis) for basis in ("findings", "assumed", "none"))
+_FINDINGS, _CARRIED, _ASSUMED, _NONE = (
+    pl.lit(basis) for basis in ("findings", "carried", "assumed", "none")
+)
 
 _ACCOUNT_COLUMNS = (
     "account_id",
@@ -62,6 +66,7 @@ _COUNTS = (
     "suppressed_findings",
     "passed_resources",
     "failed_resources",
+    "carried_findings",
 )
 
 
@@ -76,6 +81,7 @@ class ScoreContext:
         collect: Which findings were collected.
         reporting: Accounts with any active finding in the snapshot, see `reporting_accounts`;
             null: the accounts that the control status shows to report.
+        carry_days: For how many days failures that aged out are carried.
     """
 
     day: date
@@ -83,11 +89,17 @@ class ScoreContext:
     reports: tuple[Report, ...]
     collect: str = "all"
     reporting: frozenset[str] | None = None
+    carry_days: int = 0
 
     @property
     def method(self) -> str:
         """The method as the scores name it."""
         return METHOD_VERSION + (", collect=failing" if self.collect == COLLECT_FAILING else "")
+
+    def settings_hash(self, report: Report) -> str:
+        """Of the settings that decide the report's scores."""
+        text = f"{report.settings_hash} carry_days={self.carry_days}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 # --- from findings to the status of a control in an account -----------------------------------
@@ -101,12 +113,13 @@ def control_status(
     *,
     day: date,
     collect: str = "all",
+    carried: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The status of every expected control of a report in every account.
 
     Findings that are ARCHIVED are ignored, SUPPRESSED ones are counted as such only. Then:
 
-    1. any FAILED: FAILED
+    1. any FAILED, or a failure that is carried forward: FAILED
     2. else any WARNING, NOT_AVAILABLE, absent status, or one we do not know: UNKNOWN
     3. else at least one finding: PASSED
     4. else NO_DATA
@@ -124,13 +137,14 @@ def control_status(
         accounts: `account_id` (String) of the accounts to score; findings of others are ignored.
         day: The snapshot's day.
         collect: Which findings were collected.
+        carried: Rows of `schemas.CARRIED_FAILURES` of the day; null: none.
 
     Returns:
         Columns of `schemas.CONTROL_STATUS`. One row for each account and control that is enabled
         or has a finding, sorted by its key.
     """
     return control_status_of_reports(
-        findings, expected, [report], accounts, day=day, collect=collect
+        findings, expected, [report], accounts, day=day, collect=collect, carried=carried
     )
 
 
@@ -142,6 +156,7 @@ def control_status_of_reports(
     *,
     day: date,
     collect: str = "all",
+    carried: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The control status of several reports, from one pass over the findings.
 
@@ -161,8 +176,21 @@ def control_status_of_reports(
     scored = accounts.select(
         pl.col("account_id").unique(maintain_order=True),
     ).with_columns(_reports=pl.col("account_id").is_in(reporting["account_id"].implode()))
+    of_carried = _carried_counts(CARRIED_FAILURES.empty() if carried is None else carried)
     tables = [
-        _status_rows(report, controls, count, scored, day=day, collect=collect)
+        _status_rows(
+            report,
+            controls,
+            count.join(
+                of_carried.filter(pl.col("report") == report.name).drop("report"),
+                on=["account_id", "control_id"],
+                how="full",
+                coalesce=True,
+            ),
+            scored,
+            day=day,
+            collect=collect,
+        )
         for report, controls, count in zip(reports, expected_of, counts, strict=True)
     ]
     return pl.concat(tables) if tables else CONTROL_STATUS.empty()
@@ -184,8 +212,15 @@ def _status_rows(
     rows = (
         accounts.join(controls, how="cross")
         .join(counts, on=["account_id", "control_id"], how="left")
-        .filter(pl.col("enabled") | pl.col("suppressed_findings").is_not_null())
+        .filter(
+            pl.col("enabled")
+            | pl.col("suppressed_findings").is_not_null()
+            | pl.col("carried_findings").is_not_null()
+        )
         .with_columns(pl.col(*_COUNTS).fill_null(0), pl.col("regions").fill_null(0))
+        .with_columns(
+            failed_resources=pl.col("failed_resources") + pl.col("_carried_resources").fill_null(0)
+        )
         .with_columns(
             date=pl.lit(day),
             report=pl.lit(report.name),
@@ -196,6 +231,14 @@ def _status_rows(
         .sort("account_id", "control_id")
     )
     return CONTROL_STATUS.cast(rows)
+
+
+def _carried_counts(carried: pl.DataFrame) -> pl.DataFrame:
+    """Carried failures of each control in each account; their resources have no findings."""
+    return carried.group_by("report", "account_id", "control_id").agg(
+        carried_findings=pl.len().cast(pl.Int64),
+        _carried_resources=pl.col("resource_id").n_unique().cast(pl.Int64),
+    )
 
 
 def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
@@ -262,7 +305,7 @@ def may_be_assumed(report: Report, collect: str) -> pl.Expr:
 def status() -> pl.Expr:
     """The status of a control, from the counts of its findings."""
     return (
-        pl.when(pl.col("failed_findings") > 0)
+        pl.when((pl.col("failed_findings") > 0) | (pl.col("carried_findings") > 0))
         .then(_FAILED)
         .when(pl.col("unknown_findings") > 0)
         .then(_UNKNOWN)
@@ -275,7 +318,15 @@ def status() -> pl.Expr:
 def basis() -> pl.Expr:
     """What the status of a control rests on."""
     has_findings = pl.sum_horizontal("passed_findings", "failed_findings", "unknown_findings") > 0
-    return pl.when(has_findings).then(_FINDINGS).when(_assumed()).then(_ASSUMED).otherwise(_NONE)
+    return (
+        pl.when(has_findings)
+        .then(_FINDINGS)
+        .when(pl.col("carried_findings") > 0)
+        .then(_CARRIED)
+        .when(_assumed())
+        .then(_ASSUMED)
+        .otherwise(_NONE)
+    )
 
 
 def _assumed() -> pl.Expr:
@@ -379,6 +430,7 @@ def status_in_scope(control_status: pl.LazyFrame, keys: Sequence[str]) -> pl.Laz
             _unknown=(pl.col("status") == "UNKNOWN").any(),
             _passed=(found & (pl.col("status") == "PASSED")).any(),
             _found=found.any(),
+            _carried=(pl.col("basis") == "carried").any(),
             _assumed=(pl.col("basis") == "assumed").any(),
         )
         .with_columns(
@@ -391,11 +443,13 @@ def status_in_scope(control_status: pl.LazyFrame, keys: Sequence[str]) -> pl.Laz
             .otherwise(_NO_DATA),
             basis=pl.when("_found")
             .then(_FINDINGS)
+            .when("_carried")
+            .then(_CARRIED)
             .when("_assumed")
             .then(_ASSUMED)
             .otherwise(_NONE),
         )
-        .drop("_failed", "_unknown", "_passed", "_found", "_assumed")
+        .drop("_failed", "_unknown", "_passed", "_found", "_carried", "_assumed")
     )
 
 
@@ -452,7 +506,9 @@ def _denominator() -> pl.Expr:
 def _reporting(control_status: pl.DataFrame, context: ScoreContext) -> pl.Series:
     if context.reporting is not None:
         return pl.Series("account_id", sorted(context.reporting), dtype=pl.String)
-    shows_data = (pl.col("basis") != "none") | (pl.col("suppressed_findings") > 0)
+    shows_data = pl.col("basis").is_in(["findings", "assumed"]) | (
+        pl.col("suppressed_findings") > 0
+    )
     return control_status.filter(shows_data)["account_id"].unique()
 
 
@@ -513,6 +569,8 @@ _TOTALS = (
     "failed_resources",
     "controls_with_data",
     "regions_with_data",
+    "carried",
+    "carried_findings",
 )
 
 
@@ -546,6 +604,10 @@ def _totals(controls: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
         failed_resources=pl.col("failed_resources").sum(),
         controls_with_data=(pl.col("basis") == "findings").sum().cast(pl.Int32),
         regions_with_data=pl.col("regions").max(),
+        carried=((pl.col("carried_findings") > 0) & (pl.col("failed_findings") == 0))
+        .sum()
+        .cast(pl.Int32),
+        carried_findings=pl.col("carried_findings").sum(),
     )
 
 
@@ -560,7 +622,7 @@ def _reports(expected: pl.DataFrame, context: ScoreContext) -> pl.DataFrame:
             "control_set_hash": [
                 control_set_hash(expected, report.name) for report in context.reports
             ],
-            "settings_hash": [report.settings_hash for report in context.reports],
+            "settings_hash": [context.settings_hash(report) for report in context.reports],
             "collected_at": [context.collected_at] * len(context.reports),
         },
         schema_overrides={"report": pl.String, "report_kind": pl.String},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -15,17 +17,23 @@ import pytest
 
 from posture_pipeline.cli import main
 from posture_pipeline.errors import LakeError
-from posture_pipeline.lake import explanation
+from posture_pipeline.lake import explanation, layout
 from posture_pipeline.lake.catalog import publish
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.causes import CAUSES
 from posture_pipeline.model.changes import SCOPES, judge
 from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    CARRIED_FAILURES,
     CONTROL_STATUS,
+    EXPECTED_CONTROLS,
+    FINDING_CHANGES,
+    MERGED_FINDINGS,
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
+    SILENT_SOURCES,
     WORKLOAD_SCORES,
 )
 from posture_pipeline.simulation import story
@@ -42,6 +50,7 @@ TABLES = [
     "raw_finding_pages",
     "merged_findings",
     "account_findings",
+    "finding_changes",
     "control_status",
     "account_scores",
     "workload_scores",
@@ -153,6 +162,166 @@ def test_the_causes_of_days_further_apart_are_the_true_ones_too(fortnight: Fortn
         assert _assert_true(fortnight, before, after, found.causes, all_of_them=True) > 10
 
 
+def _history_truth(fortnight: Fortnight, before: date, after: date) -> set[tuple[str, ...]]:
+    """What truly happened to problems of the reports, passing and absent ones aside."""
+    names = set(fortnight.lake.read(EXPECTED_CONTROLS, [before, after])["control_id"])
+    fine = {"PASSED", "ABSENT"}
+    return {
+        (
+            OUR_NAMES.get(change.cause, change.cause),
+            change.account_id,
+            change.region,
+            change.control_id,
+            change.resource_id,
+        )
+        for change in fortnight.organization.changes_between(before, after)
+        if change.control_id in names and not {change.before, change.after} <= fine
+    }
+
+
+def test_the_history_of_findings_is_the_true_one(fortnight: Fortnight) -> None:
+    compared = 0
+    for before, after in pairwise(DAYS):
+        rows = fortnight.lake.read(FINDING_CHANGES, after)
+        assert set(rows["compared_with"]) <= {before}
+        told = set(
+            rows.select("cause", "account_id", "region", "control_id", "resource_id").iter_rows()
+        )
+        truth = _history_truth(fortnight, before, after)
+        assert told == truth, (before, after)
+        compared += len(truth)
+    assert compared > 100
+
+
+def test_a_failure_that_ages_out_is_carried_and_no_score_rises_for_it(
+    fortnight: Fortnight,
+) -> None:
+    aged = 0
+    for before, after in pairwise(DAYS):
+        for change in fortnight.organization.changes_between(before, after):
+            if (change.cause, change.before) != ("aged_out", "FAILED"):
+                continue
+            aged += 1
+            here = (
+                pl.col("account_id") == change.account_id,
+                pl.col("control_id") == change.control_id,
+            )
+            carried = fortnight.lake.read(CARRIED_FAILURES, after).filter(*here)
+            assert change.resource_id in carried["resource_id"].to_list()
+            assert after in carried["carried_since"].to_list()
+            status = fortnight.lake.read(CONTROL_STATUS, after).filter(*here).to_dicts()
+            assert [each["status"] for each in status] == ["FAILED"]
+            assert status[0]["carried_findings"] >= 1
+            assert fortnight.changes(after).filter(*here).is_empty()
+    assert aged > 0
+
+
+def test_the_score_of_a_silent_account_is_withheld_and_comes_back(fortnight: Fortnight) -> None:
+    silent = {
+        (change.account_id, after)
+        for before, after in pairwise(DAYS)
+        for change in fortnight.organization.changes_between(before, after)
+        if change.cause == "account_silent"
+    }
+    ((account_id, since),) = silent
+    before = since - timedelta(days=1)
+    place = (
+        fortnight.lake.read(ACCOUNT_SCORES, before)
+        .filter(pl.col("account_id") == account_id)
+        .select("workload", "environment")
+        .unique()
+    )
+    keys = ["workload", "environment"]
+    scores = {day: fortnight.lake.read(WORKLOAD_SCORES, day).join(place, on=keys) for day in DAYS}
+    told = {row["report"]: row["score"] for row in scores[before].to_dicts()}
+    for day in (since, since + timedelta(days=1)):
+        for row in scores[day].to_dicts():
+            assert row["score"] is None
+            assert row["reason"].startswith(f"withheld: account {account_id}")
+            assert row["last_score"] == told[row["report"]]
+            assert row["last_score_date"] == before
+        names = fortnight.lake.read(SILENT_SOURCES, day)["account_id"].to_list()
+        assert set(names) == {account_id}
+    back = scores[since + timedelta(days=2)]
+    assert back["score"].null_count() == 0
+    assert back["last_score"].null_count() == back.height
+
+
+def test_the_organization_never_scores_better_for_silence(fortnight: Fortnight) -> None:
+    """With the last findings of silent accounts the score is the same, or it is withheld."""
+    withheld = 0
+    for day in DAYS:
+        silent = fortnight.lake.read(SILENT_SOURCES, day)
+        rows = fortnight.lake.read(ORGANIZATION_SCORES, day).to_dicts()
+        reasons = [row["reason"] for row in rows if row["score"] is None]
+        assert bool(reasons) <= bool(silent.height)
+        assert all(reason.startswith("withheld: 1 silent account") for reason in reasons)
+        withheld += len(reasons)
+    assert withheld > 0
+
+
+@pytest.fixture
+def copied(fortnight: Fortnight, tmp_path: Any) -> Fortnight:
+    """The same days in a lake of their own, to do something to."""
+    shutil.copytree(fortnight.run.settings.lake, tmp_path / "lake")
+    settings = fortnight.run.settings.model_copy(update={"lake": str(tmp_path / "lake")})
+    return Fortnight(dataclasses.replace(fortnight.run, settings=settings), fortnight.organization)
+
+
+SCORING = TABLES[TABLES.index("finding_changes") :]
+
+
+def test_a_failure_is_carried_for_the_days_of_the_settings_only(copied: Fortnight) -> None:
+    first = next(day for day in DAYS if not copied.lake.read(CARRIED_FAILURES, day).is_empty())
+    settings = copied.run.settings.model_copy(update={"carry_days": 1})
+    for day in (first, first + timedelta(days=1)):
+        result = copied.run.run_now(day, settings=settings, selection=SCORING)
+        assert result.success, failures(result)
+    carried = copied.lake.read(CARRIED_FAILURES, first).select("control_id", "resource_id")
+    assert carried.height > 0
+    later = first + timedelta(days=1)
+    over = copied.lake.read(FINDING_CHANGES, later).filter(pl.col("cause") == "carried_too_long")
+    assert over.select("control_id", "resource_id").equals(carried)
+    assert (
+        copied.lake.read(CARRIED_FAILURES, later)
+        .filter(pl.col("carried_since") <= first)
+        .is_empty()
+    )
+
+
+def test_a_region_without_findings_withholds_the_scores_it_would_raise(copied: Fortnight) -> None:
+    day = DAYS[2]
+    sources = copied.lake.read(ACCOUNT_FINDINGS, day).filter(
+        pl.col("record_state") == "ACTIVE", pl.col("product_name") == "Security Hub"
+    )
+    account_id, region = (
+        sources.filter(pl.col("region") != "eu-west-1")
+        .group_by("account_id", "region")
+        .len()
+        .sort("len", "account_id")
+        .select("account_id", "region")
+        .row(-1)
+    )
+    gone = (pl.col("account_id") == account_id) & (pl.col("region") == region)
+    for table in (MERGED_FINDINGS, ACCOUNT_FINDINGS):
+        writer = copied.lake.write(table, day)
+        for (account,), rows in copied.lake.read(table, day).filter(~gone).group_by("account_id"):
+            name = layout.account_part(str(account)) if table is ACCOUNT_FINDINGS else None
+            writer.add(rows, name)
+        writer.commit(copied.lake.require(table.name, day).details)
+    result = copied.run.run_now(day, selection=SCORING)
+    assert result.success, failures(result)
+    rows = copied.lake.read(ACCOUNT_SCORES, day).filter(pl.col("account_id") == account_id)
+    by_report = {row["report"]: row for row in rows.to_dicts()}
+    for name in ("fsbp", "cis-v3"):
+        assert by_report[name]["score"] is None
+        assert by_report[name]["reason"] == (
+            f"withheld: no findings of Security Hub in {region} after {DAYS[1]}"
+        )
+        assert by_report[name]["last_score_date"] == DAYS[1]
+    assert by_report["lz-pack"]["score"] is not None
+
+
 def test_accounts_that_moved_are_named_in_both_workloads(fortnight: Fortnight) -> None:
     seen = 0
     for before, after in pairwise(DAYS):
@@ -171,6 +340,7 @@ def test_accounts_that_moved_are_named_in_both_workloads(fortnight: Fortnight) -
 
 def test_every_cause_of_the_story_is_seen_in_the_window(fortnight: Fortnight) -> None:
     seen = {cause for day in DAYS for cause in fortnight.causes(day)["cause"]}
+    seen |= {cause for day in DAYS for cause in fortnight.lake.read(FINDING_CHANGES, day)["cause"]}
     assert {OUR_NAMES.get(cause, cause) for cause in STORY_CAUSES} <= seen
     assert seen <= set(CAUSES)
     assert "no_evidence" not in seen

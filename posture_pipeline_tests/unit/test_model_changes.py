@@ -38,6 +38,7 @@ from posture_pipeline.model.changes import (
 )
 from posture_pipeline.model.controls import findings_of_report
 from posture_pipeline.model.scoring import (
+    METHOD_VERSION,
     ScoreContext,
     account_scores,
     control_status,
@@ -179,8 +180,14 @@ def compared(
     archived = findings_of_report(
         after[1].filter(pl.col("record_state") == "ARCHIVED"), report, before[0].expected
     ).with_columns(report=pl.lit(report.name))
+    gone = why.deleted_resources(why.named(after[1].filter(pl.col("record_state") == "ARCHIVED")))
     evidence = Evidence(
-        archived.select(ARCHIVED_SCHEMA.names()).collect(), here[0], here[1], *resources
+        archived=archived.select(ARCHIVED_SCHEMA.names()).collect(),
+        deleted_resources=gone.select("account_id", "region", "resource_id").unique().collect(),
+        regions_before=here[0],
+        regions_after=here[1],
+        resources_before=resources[0],
+        resources_after=resources[1],
     )
     found = finding_causes(changed, evidence, before[0], after[0])
     causes = pl.concat(
@@ -560,10 +567,10 @@ def test_another_method_or_settings_are_told_and_are_not_posture() -> None:
         .otherwise(pl.col("status"))
     )
     for column, cause, text in (
-        ("method", "method_changed", "the scoring method changed from 1 to 2"),
+        ("method", "method_changed", f"the scoring method changed from {METHOD_VERSION} to other"),
         ("settings_hash", "settings_changed", "the settings of the report changed"),
     ):
-        after = day_of(AFTER, [finding("S3.1", "FAILED"), *OTHER], **{column: "2"})
+        after = day_of(AFTER, [finding("S3.1", "FAILED"), *OTHER], **{column: "other"})
         later = Day(**{**_fields(after[0]), "control_status": status})
         pairs = changed_pairs(before[0], later)
         nothing = pl.DataFrame(schema=why.CAUSE_SCHEMA)

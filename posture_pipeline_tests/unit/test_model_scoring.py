@@ -264,7 +264,7 @@ def test_collecting_only_what_fails_assumes_that_the_rest_passes_and_says_so() -
     rows = [finding("S3.1", "FAILED"), finding("S3.2", "WARNING")]
     score = score_of(rows, controls("S3.1", "S3.2", "S3.3", "S3.4"), collect="failing")
     assert (score["score"], score["assumed"]) == (50.0, 2)
-    assert score["method"] == "1, collect=failing"
+    assert score["method"] == f"{scoring.METHOD_VERSION}, collect=failing"
 
 
 def test_a_report_without_controls_has_a_row_with_the_reason() -> None:
@@ -356,7 +356,9 @@ def test_the_tables_have_their_declared_columns() -> None:
     for table, each in zip(tables, declared, strict=True):
         assert table.schema == each.schema
         assert table["collected_at"].to_list() == [COLLECTED_AT]
-        assert table["settings_hash"].to_list() == [STANDARD.settings_hash]
+        assert table["settings_hash"].to_list() == [
+            ScoreContext(DAY, COLLECTED_AT, (STANDARD,)).settings_hash(STANDARD)
+        ]
     found = statuses([finding("S3.1")], controls("S3.1"))
     assert CONTROL_STATUS.cast(found).schema == CONTROL_STATUS.schema
 
