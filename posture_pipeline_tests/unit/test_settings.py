@@ -116,9 +116,13 @@ def test_relative_paths_start_at_the_settings_file(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    settings = load(tmp_path, "lake: data/lake\naccounts: {overrides: ../accounts.csv}")
+    settings = load(
+        tmp_path,
+        "lake: data/lake\naccounts: {overrides: ../accounts.csv}\nexceptions: exceptions.csv",
+    )
     assert settings.lake == str(tmp_path / "data" / "lake")
     assert settings.accounts.overrides == str(tmp_path.parent / "accounts.csv")
+    assert settings.exceptions == str(tmp_path / "exceptions.csv")
 
 
 def test_absolute_paths_and_uris_stay(tmp_path: Path) -> None:
@@ -205,6 +209,8 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ),
         ("checks: {quarantine_share: 2}", "checks.quarantine_share", "2", "1"),
         ("checks: {score_move: 0}", "checks.score_move", "0", "greater than 0"),
+        ("checks: {exception_days: -1}", "checks.exception_days", "-1", "0"),
+        ("exceptions: ''", "exceptions", "''", "at least 1 character"),
     ],
 )
 def test_an_error_names_the_key_the_value_and_what_is_allowed(
