@@ -73,37 +73,47 @@ def expected_controls(clients: AwsClients, reports: Iterable[Report], *, day: da
     return EXPECTED_CONTROLS.cast(pl.DataFrame(rows, schema_overrides=EXPECTED_CONTROLS.schema))
 
 
-def find_pack(clients: AwsClients, name: str) -> str:
+def find_pack(clients: AwsClients, name: str, region: str | None = None) -> str:
     """The name under which a conformance pack is deployed in the calling account.
 
     A pack of an organization is deployed as `OrgConformsPack-<name>-<random>`. When several are
     there, which happens when one was replaced, the one touched last is meant.
+
+    Args:
+        clients: How AWS is reached.
+        name: The pack's own name.
+        region: Where; without one in the home region.
 
     Raises:
         PermissionMissingError: config:DescribeConformancePacks is not allowed.
         AwsError: There is no such pack; the text names those that exist.
     """
     action = "config:DescribeConformancePacks"
+    region = region or clients.region
     packs: list[ConformancePackDetailTypeDef] = []
-    with aws_call(action, place=clients.region, aws=clients.aws):
-        paginator = clients.config().get_paginator("describe_conformance_packs")
+    with aws_call(action, place=region, aws=clients.aws):
+        paginator = clients.config(region).get_paginator("describe_conformance_packs")
         for page in paginator.paginate(PaginationConfig={"PageSize": PACKS_PAGE}):
-            packs += _member(page, "ConformancePackDetails", action)
+            packs += required_member(page, "ConformancePackDetails", action)
     names = {pack["ConformancePackName"] for pack in packs}
     if name in names:
         return name
-    deployed = re.compile(rf"OrgConformsPack-{re.escape(name)}-[A-Za-z0-9]+")
-    found = [pack for pack in packs if deployed.fullmatch(pack["ConformancePackName"])]
+    found = [pack for pack in packs if is_deployed_pack(pack["ConformancePackName"], name)]
     if not found:
         there = ", ".join(sorted(names)) or "none at all"
         message = (
-            f"There is no conformance pack {name!r} in {clients.region} of this account, and none "
+            f"There is no conformance pack {name!r} in {region} of this account, and none "
             f"deployed from the organization under that name (OrgConformsPack-{name}-...). There "
             f"are: {there}. Correct conformance_pack in the settings, or deploy it there."
         )
         raise AwsError(message)
     found.sort(key=lambda p: (str(p.get("LastUpdateRequestedTime", "")), p["ConformancePackName"]))
     return found[-1]["ConformancePackName"]
+
+
+def is_deployed_pack(deployed: str, name: str) -> bool:
+    """Whether this is the name that a pack of the organization has in an account."""
+    return re.fullmatch(rf"OrgConformsPack-{re.escape(name)}-[A-Za-z0-9]+", deployed) is not None
 
 
 def _standard_controls(clients: AwsClients, standard: str) -> list[Row]:
@@ -143,7 +153,7 @@ def _by_definitions(clients: AwsClients, standard: str) -> list[Row]:
             StandardsArn=arn, PaginationConfig={"PageSize": DEFINITIONS_PAGE}
         )
         for page in pages:
-            definitions += _member(page, "SecurityControlDefinitions", action)
+            definitions += required_member(page, "SecurityControlDefinitions", action)
     if not definitions:
         raise _not_enabled(standard, clients.region)
     by_id = {definition["SecurityControlId"]: definition for definition in definitions}
@@ -176,7 +186,7 @@ def _associations(
                     {"SecurityControlId": control, "StandardsArn": arn} for control in batch
                 ]
             )
-        for each in _member(reply, "StandardsControlAssociationDetails", action):
+        for each in required_member(reply, "StandardsControlAssociationDetails", action):
             ids = sorted({arn.rpartition("/")[2] for arn in each.get("StandardsControlArns", ())})
             enabled = each["AssociationStatus"] == "ENABLED"
             found[each["SecurityControlId"]] = (enabled, SEPARATOR.join(ids))
@@ -211,7 +221,7 @@ def _by_subscription(clients: AwsClients, standard: str) -> list[Row]:
     subscription = None
     with aws_call(action, place=place, aws=clients.aws):
         for page in api.get_paginator("get_enabled_standards").paginate():
-            for each in _member(page, "StandardsSubscriptions", action):
+            for each in required_member(page, "StandardsSubscriptions", action):
                 if each["StandardsArn"] == arn:
                     subscription = each["StandardsSubscriptionArn"]
     if subscription is None:
@@ -223,7 +233,7 @@ def _by_subscription(clients: AwsClients, standard: str) -> list[Row]:
             StandardsSubscriptionArn=subscription, PaginationConfig={"PageSize": DEFINITIONS_PAGE}
         )
         for described in pages:
-            for control in _member(described, "Controls", action):
+            for control in required_member(described, "Controls", action):
                 url = control.get("RemediationUrl")
                 # Consolidated findings only have the security control id, which this call does not
                 # give; the address of the remediation page usually has it.
@@ -253,7 +263,7 @@ def _pack_rules(clients: AwsClients, pack: str) -> list[Row]:
             .paginate(ConformancePackName=deployed, PaginationConfig={"PageSize": PACK_RULES_PAGE})
         )
         for page in pages:
-            for rule in _member(page, "ConformancePackRuleComplianceList", action):
+            for rule in required_member(page, "ConformancePackRuleComplianceList", action):
                 rows.append(_rule(rule["ConfigRuleName"], "config"))
     if not rows:
         message = (
@@ -305,7 +315,7 @@ def _not_enabled(standard: str, region: str) -> AwsError:
     )
 
 
-def _member(reply: Any, name: str, action: str) -> list[Any]:  # noqa: ANN401 - a TypedDict
+def required_member(reply: Any, name: str, action: str) -> list[Any]:  # noqa: ANN401 - a TypedDict
     """A list that a reply must have: botocore takes a cut body for a reply without members."""
     if name not in reply:
         message = f"{action}: the reply is incomplete, it has no {name}. Start the run again."

@@ -1,8 +1,9 @@
-"""AWS Config as the audit account sees its own account: conformance packs, rules, compliance."""
+"""AWS Config as the audit account sees it: its own packs and rules, and the aggregator's view."""
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.simulation import page_tokens, stable_hash
@@ -33,12 +34,18 @@ MAX_COMPLIANCE_PAGE = 1000
 """Rules a page (AWS: DescribeConformancePackCompliance Limit)."""
 MAX_DETAILS_PAGE = 100
 """Evaluations a page (AWS: GetConformancePackComplianceDetails Limit)."""
+AGGREGATOR = "organization-aggregator"
+"""Name of the configuration aggregator in the home region, over all accounts and regions."""
+MAX_AGGREGATE_PAGE = 100
+"""Packs a page (AWS: DescribeAggregateComplianceByConformancePacks Limit)."""
+MAX_SCORE_NAMES = 25
+"""Packs of one request (AWS: ConformancePackComplianceScoresFilters)."""
 MAX_PACKS_PAGE = 20
 """Packs a page (AWS: DescribeConformancePacks Limit)."""
 _RULES_PAGE = 25
 _TOKEN_LIFETIME_SECONDS = 86_400
 _NEVER_EVALUATED = frozenset({"lz-rds-backup", "lz-backup-plan"})
-"""Rules without any resource in the audit account: INSUFFICIENT_DATA."""
+"""Rules that have a resource only where one was reported; elsewhere INSUFFICIENT_DATA."""
 _COMPLIANT_RESOURCES = 3
 _UPDATED = dt.datetime(2026, 1, 15, 9, 30, tzinfo=dt.UTC).timestamp()
 
@@ -61,6 +68,7 @@ class Config:
             "DescribeConformancePackCompliance": self.describe_pack_compliance,
             "GetConformancePackComplianceDetails": self.get_pack_details,
             "ListConformancePackComplianceScores": self.list_pack_scores,
+            "DescribeAggregateComplianceByConformancePacks": self.describe_aggregate_packs,
             "DescribeConfigRules": self.describe_rules,
             "DescribeComplianceByConfigRule": self.describe_compliance_by_rule,
         }
@@ -189,6 +197,10 @@ class Config:
 
     def list_pack_scores(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return Config's own score: the share of compliant rule and resource combinations."""
+        names = (params.get("Filters") or {}).get("ConformancePackNames")
+        if names is not None and not 1 <= len(names) <= MAX_SCORE_NAMES:
+            message = f"ConformancePackNames must have 1 to {MAX_SCORE_NAMES} names"
+            raise ServiceError(code="InvalidParameterValueException", message=message)
         rows = [row for rule in PACK_RULES for row in self._evaluations(rule, region)]
         good = sum(row["ComplianceType"] == "COMPLIANT" for row in rows)
         score = {
@@ -196,11 +208,80 @@ class Config:
             "ConformancePackName": self._pack(region),
             "LastUpdatedTime": self._midnight(),
         }
-        names = (params.get("Filters") or {}).get("ConformancePackNames")
         scores = [score] if not names or self._pack(region) in names else []
         return self._page(
             "ListConformancePackComplianceScores", params, scores, "ConformancePackComplianceScores"
         )
+
+    def describe_aggregate_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the pack of every account and region, in rules; an empty page now and then."""
+        name = params.get("ConfigurationAggregatorName")
+        if name != AGGREGATOR or region != self._organization.settings.home_region:
+            raise ServiceError(
+                code="NoSuchConfigurationAggregatorException",
+                message=f"The configuration aggregator '{name}' does not exist.",
+            )
+        filters = params.get("Filters") or {}
+        unknown = set(filters) - {"ConformancePackName", "ComplianceType", "AccountId", "AwsRegion"}
+        if unknown:
+            message = f"Filters.{sorted(unknown)[0]} is no filter of this call"
+            raise ServiceError(code="ValidationException", message=message)
+        today = self._clock.now().date()
+        rows = [
+            row
+            for account in self._organization.accounts(today)
+            for place in self._organization.settings.regions
+            if filters.get("AccountId", account.account_id) == account.account_id
+            and filters.get("AwsRegion", place) == place
+            for row in [self._aggregate(account, place)]
+            if filters.get("ConformancePackName", row["ConformancePackName"])
+            == row["ConformancePackName"]
+            and filters.get("ComplianceType", row["Compliance"]["ComplianceType"])
+            == row["Compliance"]["ComplianceType"]
+        ]
+        return self._aggregate_page(params, rows)
+
+    def _aggregate(self, account: Account, region: str) -> dict[str, Any]:
+        states = self._states(account)
+        found = [self._compliance(rule, region, account, states) for rule in PACK_RULES]
+        good, bad = found.count("COMPLIANT"), found.count("NON_COMPLIANT")
+        status = "NON_COMPLIANT" if bad else "COMPLIANT" if good else "INSUFFICIENT_DATA"
+        return {
+            "ConformancePackName": conformance_pack_name(account.account_id, region, self._seed),
+            "Compliance": {
+                "ComplianceType": status,
+                "CompliantRuleCount": good,
+                "NonCompliantRuleCount": bad,
+                "TotalRuleCount": len(found),
+            },
+            "AccountId": account.account_id,
+            "AwsRegion": region,
+        }
+
+    def _aggregate_page(self, params: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
+        """Return a page; between two pages lies an empty one with a token, as AWS may send."""
+        member = "AggregateComplianceByConformancePacks"
+        size = params.get("Limit") or MAX_AGGREGATE_PAGE
+        if not isinstance(size, int) or not 1 <= size <= MAX_AGGREGATE_PAGE:
+            message = f"Limit {size!r} must be from 1 to {MAX_AGGREGATE_PAGE}"
+            raise ServiceError(code="InvalidLimitException", message=message)
+        asked = {k: v for k, v in params.items() if k not in ("NextToken", "Limit")}
+        question = page_tokens.question_hash("DescribeAggregateComplianceByPacks", asked)
+        now = self._clock.now()
+        start, was_empty = 0, 1
+        if params.get("NextToken"):
+            try:
+                start, was_empty = page_tokens.read(
+                    params["NextToken"], question, now, _TOKEN_LIFETIME_SECONDS
+                )
+            except (page_tokens.TokenError, ValueError) as error:
+                raise ServiceError(code="InvalidNextTokenException", message=str(error)) from error
+        if not was_empty:
+            return {member: [], "NextToken": page_tokens.issue(question, [start, 1], now)}
+        reply: dict[str, Any] = {member: rows[start : start + size]}
+        if start + size < len(rows):
+            reply["NextToken"] = page_tokens.issue(question, [start + size, 0], now)
+        return reply
 
     # Rules
 
@@ -282,49 +363,69 @@ class Config:
     def _name(self, rule: ConfigRule, region: str) -> str:
         return config_rule_name(rule.name, self._audit, region, self._seed)
 
-    def _failing(self, rule: ConfigRule, region: str) -> list[Observation]:
-        account = self._audit_account()
-        return [
-            seen
-            for seen in self._organization.observations(account, self._clock.now().date())
-            if seen.subject == rule.name and seen.region == region and seen.status == "FAILED"
-        ]
+    def _states(self, account: Account) -> list[Observation]:
+        return list(self._organization.rule_states(account, self._clock.now().date()))
 
-    def _evaluations(self, rule: ConfigRule, region: str) -> list[dict[str, Any]]:
-        if rule.name in _NEVER_EVALUATED:
-            return []
+    def _evaluations(
+        self,
+        rule: ConfigRule,
+        region: str,
+        account: Account | None = None,
+        states: list[Observation] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return a row a resource: those that were ever reported, and others that always complied.
+
+        Without an account it is the audit account.
+        """
+        account = account or self._audit_account()
         found = [
-            ("NON_COMPLIANT", seen.type_name, seen.resource_id)
-            for seen in self._failing(rule, region)
+            (
+                "NON_COMPLIANT" if seen.status == "FAILED" else "COMPLIANT",
+                seen.type_name,
+                _resource_id(seen.resource_id),
+                dt.datetime.combine(dt.date.fromordinal(seen.since), dt.time(), dt.UTC).timestamp(),
+            )
+            for seen in (self._states(account) if states is None else states)
+            if seen.subject == rule.name and seen.region == region
         ]
         kind = RESOURCE_TYPES.get(rule.resource_type)
-        if kind:
+        evaluated = rule.name not in _NEVER_EVALUATED
+        if kind and evaluated:
             for number in range(_COMPLIANT_RESOURCES):
                 name = f"{kind.stem}-{rule.name}-{number}"
-                arn = kind.arn.format(name=name, region=region, account=self._audit)
-                found.append(("COMPLIANT", kind.name, arn))
-        elif not found:
-            found.append(("COMPLIANT", "AWS::::Account", self._audit))
+                found.append(("COMPLIANT", kind.name, name, self._midnight() - 3400))
+        elif not found and evaluated:
+            found.append(
+                ("COMPLIANT", "AWS::::Account", account.account_id, self._midnight() - 3400)
+            )
         return [
             {
                 "ComplianceType": compliance,
                 "EvaluationResultIdentifier": {
                     "EvaluationResultQualifier": {
-                        "ConfigRuleName": self._name(rule, region),
+                        "ConfigRuleName": config_rule_name(
+                            rule.name, account.account_id, region, self._seed
+                        ),
                         "ResourceType": type_name,
                         "ResourceId": resource_id,
                         "EvaluationMode": "DETECTIVE",
                     },
-                    "OrderingTimestamp": self._midnight() - 3600,
+                    "OrderingTimestamp": recorded - 200,
                 },
-                "ConfigRuleInvokedTime": self._midnight() - 3500,
-                "ResultRecordedTime": self._midnight() - 3400,
+                "ConfigRuleInvokedTime": recorded - 100,
+                "ResultRecordedTime": recorded,
             }
-            for compliance, type_name, resource_id in found
+            for compliance, type_name, resource_id, recorded in found
         ]
 
-    def _compliance(self, rule: ConfigRule, region: str) -> str:
-        rows = self._evaluations(rule, region)
+    def _compliance(
+        self,
+        rule: ConfigRule,
+        region: str,
+        account: Account | None = None,
+        states: list[Observation] | None = None,
+    ) -> str:
+        rows = self._evaluations(rule, region, account, states)
         if not rows:
             return "INSUFFICIENT_DATA"
         bad = any(row["ComplianceType"] == "NON_COMPLIANT" for row in rows)
@@ -400,3 +501,8 @@ class Config:
         if start + size < len(items):
             reply["NextToken"] = page_tokens.issue(question, [start + size], now)
         return reply
+
+
+def _resource_id(arn: str) -> str:
+    """Return the id under which Config knows a resource: its own, and not the ARN of a finding."""
+    return re.split("[:/]", arn)[-1]

@@ -35,6 +35,8 @@ Status = Literal["PASSED", "FAILED", "WARNING", "NOT_AVAILABLE"]
 
 CONFIG_RETENTION_DAYS = 90
 """A Config finding that is not updated for so long is deleted (AWS: Security Hub user guide)."""
+FORGOTTEN_DAYS = 24
+"""So long a resource whose failure aged out stays broken, until it is deleted."""
 ARCHIVED_RETENTION_DAYS = 30
 """Archived findings are deleted after so many days (AWS: Security Hub user guide, June 2025)."""
 
@@ -359,16 +361,22 @@ _STORY_CONTROLS = frozenset(
 )
 
 
-def _aging_checks(settings: SimulationSettings, account: Account, day: int) -> Iterator[Check]:
-    """Yield the Config failures that will age out, still broken: one begins in every cycle."""
+def _aging_checks(
+    settings: SimulationSettings, account: Account, day: int, forgotten_days: int = 0
+) -> Iterator[Check]:
+    """Yield the Config failures that will age out, still broken: one begins in every cycle.
+
+    With `forgotten_days` also those whose finding aged out so many days ago at most.
+    """
     roles = Roles.of(settings)
     if not 1 <= account.index <= roles.aging:
         return
     now = story.cycle(day)
-    for cycle in range(now, now + CONFIG_RETENTION_DAYS // story.CYCLE_DAYS + 2):
+    first = now - -(-forgotten_days // story.CYCLE_DAYS)
+    for cycle in range(first, now + CONFIG_RETENTION_DAYS // story.CYCLE_DAYS + 2):
         ends = cycle * story.CYCLE_DAYS + story.AGES_OUT_ON
         broke = ends - CONFIG_RETENTION_DAYS
-        if 1 + cycle % roles.aging != account.index or not broke <= day < ends:
+        if 1 + cycle % roles.aging != account.index or not broke <= day < ends + forgotten_days:
             continue
         rule = PACK_RULES[cycle % len(PACK_RULES)]
         kind_name = rule.resource_type if rule.resource_type != ACCOUNT_TYPE else "AWS::S3::Bucket"
@@ -467,6 +475,30 @@ def observations(settings: SimulationSettings, account: Account, day: int) -> It
             None if aging else previous,
             since,
             since if aging else max(joined, since - 30),
+            None,
+        )
+
+
+def rule_states(settings: SimulationSettings, account: Account, day: int) -> Iterator[Observation]:
+    """Yield what AWS Config itself says of the resources that its rules ever reported.
+
+    Other than `observations` it does not depend on findings: what Security Hub deleted after 90
+    days is still there, until the resource is deleted too.
+    """
+    plan = plan_of(settings, account.account_id, account.index, account.origin)
+    joined = max(account.joined, HUB_ENABLED).toordinal()
+    forgotten = _aging_checks(settings, account, day, FORGOTTEN_DAYS)
+    for check in (*plan.rules, *forgotten):
+        status, previous, since = _state(check, day)
+        yield Observation(
+            check.subject,
+            check.resource.region,
+            check.resource.type_name,
+            check.resource.resource_id(account.account_id, 0),
+            status,
+            previous,
+            max(since, joined),
+            max(since, joined),
             None,
         )
 

@@ -132,6 +132,11 @@ class SimulatedOrganization:
             return
         yield from checks.observations(self.settings, account, _evaluated_on(account, number))
 
+    def rule_states(self, account: Account, day: dt.date) -> Iterator[Observation]:
+        """Yield what AWS Config says in an account, whether its findings arrive or not."""
+        number = story.day_number(day)
+        yield from checks.rule_states(self.settings, account, _evaluated_on(account, number))
+
     def findings(self, account: Account, day: dt.date) -> Iterator[Finding]:
         """Yield the findings of an account on a day, archived ones included.
 
