@@ -3,6 +3,7 @@
 (No `from __future__ import annotations`: Dagster reads the annotation of `context`.)
 """
 
+from collections.abc import Sequence
 from datetime import UTC
 
 import dagster as dg
@@ -11,6 +12,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from posture_pipeline.settings import Settings
 
 DAILY_JOB = "daily_posture"
+REPLAY_JOB = "replay_posture"
 LONGEST_RUN_SECONDS = 20 * 3600
 """A run still going after this long hangs; a million findings take one hour."""
 
@@ -25,6 +27,24 @@ def daily_job(daily: dg.PartitionsDefinition[str]) -> UnresolvedAssetJobDefiniti
         executor_def=dg.in_process_executor,
         tags={"dagster/max_runtime": str(LONGEST_RUN_SECONDS)},
         description="Collects, scores and publishes the posture of one day.",
+    )
+
+
+def replay_job(assets: Sequence[dg.AssetsDefinition]) -> UnresolvedAssetJobDefinition:
+    """The job that computes stored days again, a range of them in one run.
+
+    It holds the assets that take a range of days; what collects and publishes takes one day.
+    """
+    again = [key for asset in assets for key in asset.keys if asset.backfill_policy is not None]
+    return dg.define_asset_job(
+        REPLAY_JOB,
+        selection=dg.AssetSelection.assets(*again),
+        executor_def=dg.in_process_executor,
+        tags={"dagster/max_runtime": str(LONGEST_RUN_SECONDS)},
+        description=(
+            "Computes everything again that follows from the stored findings, for a range of days "
+            "in one run. It asks AWS nothing and publishes nothing."
+        ),
     )
 
 

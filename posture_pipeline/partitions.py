@@ -18,3 +18,8 @@ def daily_snapshots(start: date) -> dg.DailyPartitionsDefinition:
 def day_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> date:
     """The day of the snapshot that a step works on."""
     return date.fromisoformat(context.partition_key)
+
+
+def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
+    """The days that a step works on, oldest first: one, or all of a run over a range."""
+    return sorted(date.fromisoformat(key) for key in context.partition_keys)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -46,6 +46,19 @@ class DayRun:
 
     run_id: str
     day: date
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayRun:
+    """A successful run over days that were computed again.
+
+    Attributes:
+        run_id: Dagster's id of the run.
+        warnings: Checks that failed without stopping the run, each as a sentence.
+    """
+
+    run_id: str
     warnings: tuple[str, ...]
 
 
@@ -178,8 +191,54 @@ def run_day(
     evaluations = result.get_asset_check_evaluations()
     failed = [each for each in evaluations if not each.passed]
     if not result.success:
-        raise RunFailedError(_failure_text(result, failed, day))
+        raise RunFailedError(_failure_text(result, failed, day.isoformat()))
     return DayRun(result.run_id, day, tuple(_check_sentence(each) for each in failed))
+
+
+def replay_days(
+    settings: Settings, days: Sequence[date], *, instance: dg.DagsterInstance, tell: Tell
+) -> ReplayRun:
+    """Computes days that follow on each other again from their stored findings, in one run.
+
+    Args:
+        settings: What to score.
+        days: The partitions, oldest first.
+        instance: Where the run is recorded.
+        tell: Takes lines of progress.
+
+    Raises:
+        RunFailedError: A step or a blocking check failed; the text names the day.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    from dagster._core.storage.tags import (
+        ASSET_PARTITION_RANGE_END_TAG,
+        ASSET_PARTITION_RANGE_START_TAG,
+    )
+
+    from posture_pipeline.automation import REPLAY_JOB
+    from posture_pipeline.definitions import build_definitions
+
+    first, last = days[0].isoformat(), days[-1].isoformat()
+    start = min(settings.start_date, days[0])
+    definitions = build_definitions(
+        settings.model_copy(update={"start_date": start}), resources={"tell": tell}
+    )
+    result = definitions.resolve_job_def(REPLAY_JOB).execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags={
+            PROCESS_TAG: _process_token(),
+            ASSET_PARTITION_RANGE_START_TAG: first,
+            ASSET_PARTITION_RANGE_END_TAG: last,
+        },
+    )
+    if any(_was_interrupted(event) for event in result.all_events):
+        raise KeyboardInterrupt
+    failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
+    if not result.success:
+        raise RunFailedError(_failure_text(result, failed, f"{first} to {last}"))
+    return ReplayRun(result.run_id, tuple(_check_sentence(each) for each in failed))
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
@@ -192,7 +251,7 @@ def _was_interrupted(event: dg.DagsterEvent) -> bool:
 
 
 def _failure_text(
-    result: dg.ExecuteInProcessResult, failed: list[dg.AssetCheckEvaluation], day: date
+    result: dg.ExecuteInProcessResult, failed: list[dg.AssetCheckEvaluation], days: str
 ) -> str:
     parts = []
     for event in result.all_events:
@@ -202,7 +261,7 @@ def _failure_text(
     # A blocking check fails its step too; the check's own sentence says more.
     checks = {each.check_name for each in failed}
     kept = [part for part in parts if "blocking" not in part or not any(c in part for c in checks)]
-    return f"The run of {day.isoformat()} failed. {' '.join(kept or parts)}"
+    return f"The run of {days} failed. {' '.join(kept or parts)}"
 
 
 def _cause(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData

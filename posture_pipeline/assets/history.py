@@ -3,15 +3,19 @@
 The rules stand in `model/changes.py` and `model/causes.py`, what is read in `lake/explanation.py`.
 """
 
+from datetime import date
+
 import dagster as dg
 import polars as pl
 
 from posture_pipeline.assets import declared
+from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake import explanation
-from posture_pipeline.lake.catalog.publish import publish_day
+from posture_pipeline.lake.catalog.publish import publish_day, rebuild
+from posture_pipeline.lake.staleness import RUNS, runs_of
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained, of_commit, preview
-from posture_pipeline.partitions import day_of
+from posture_pipeline.partitions import days_of
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
     CONTROL_STATUS,
@@ -31,6 +35,7 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
     @dg.asset(
         **declared.of_table(SCORE_CHANGES, group="history", daily=daily),
+        backfill_policy=ONE_RUN,
         deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
         description=(
             "What every control added to the change of every score since the newest earlier day, "
@@ -38,19 +43,22 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
             "score_change_causes."
         ),
     )
+    @materialized_by_day
     def score_changes(
-        context: dg.AssetExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day = day_of(context)
         with explained():
             before = explanation.earlier_day(lake, day)
             changes, causes = SCORE_CHANGES.empty(), SCORE_CHANGE_CAUSES.empty()
             if before is not None:
                 found = explanation.explain(lake, settings.reports, before, day)
                 changes, causes = found.changes, found.causes
-            details = {"compared_with": before.isoformat() if before else None}
+            details = {
+                "compared_with": before.isoformat() if before else None,
+                RUNS: runs_of(lake, [before, day] if before else []),
+            }
             stored = lake.replace(SCORE_CHANGE_CAUSES, day, causes, details)
             commit = lake.replace(SCORE_CHANGES, day, changes, details)
         movers = changes.filter(pl.col("scope") == "workload").sort(pl.col("part").abs() * -1)
@@ -68,6 +76,7 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
     @dg.asset(
         **declared.plain("posture_catalog", group="history", daily=daily, kinds={"duckdb"}),
+        backfill_policy=ONE_RUN,
         deps=[table.name for table in _TABLES],
         pool=CATALOG_POOL,
         description=(
@@ -78,8 +87,10 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
     def posture_catalog(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.MaterializeResult:
+        days = days_of(context)
         with explained():
-            path = publish_day(lake, day_of(context))
+            # One day is put into the file; for more it is quicker to build it anew, once.
+            path = publish_day(lake, days[0]) if len(days) == 1 else rebuild(lake)
         return dg.MaterializeResult(
             metadata={
                 "dagster/uri": str(path),

@@ -5,10 +5,12 @@ Paths are relative to the lake's root and use `/` on every store. Nothing here r
 
 from __future__ import annotations
 
+import re
 from datetime import date
 
 CATALOG = "posture.duckdb"
 COMMIT = "_current.json"
+KEPT = "_method="
 OPEN = "_open.json"
 POSITION = "_position.json"
 PAGES_ENDING = ".ndjson.zst"
@@ -31,6 +33,16 @@ def run_folder(table: str, day: date, run: str) -> str:
 def commit_file(table: str, day: date) -> str:
     """The file whose content says which run's files are the table's day."""
     return f"{partition(table, day)}/{COMMIT}"
+
+
+def kept_file(table: str, day: date, method: str) -> str:
+    """The file whose content says which run's files are the table's day by an earlier method.
+
+    >>> kept_file("account_scores", date(2026, 11, 23), "1, collect=failing")
+    'account_scores/date=2026-11-23/_method=1-collect-failing.json'
+    """
+    slug = re.sub(r"[^A-Za-z0-9.]+", "-", method).strip("-")
+    return f"{partition(table, day)}/{KEPT}{slug}.json"
 
 
 def part(number: int) -> str:

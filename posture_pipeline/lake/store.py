@@ -1,7 +1,8 @@
 """The lake's store: whole-partition writes behind a commit, and reads that go by it.
 
 A write puts files into a folder of its own run and then replaces `_current.json`; only then is it
-seen. The same code serves a local folder and S3. Which rows are written is not decided here.
+seen. Scores that another method made stay readable beside it: `_method=....json` names their run.
+The same code serves a local folder and S3. Which rows are written is not decided here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from obstore.store import LocalStore, from_url
 
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
-from posture_pipeline.schemas import SCHEMA_VERSION, Table
+from posture_pipeline.schemas import SCHEMA_VERSION, SCORE_TABLES, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,16 @@ class Lake:
 
     # --- objects ---------------------------------------------------------------------------
 
-    def put(self, path: str, data: bytes) -> None:
-        """Writes one object, all of it or nothing."""
-        obstore.put(self._store, path, data)
+    def put(self, path: str, data: bytes, *, content_type: str | None = None) -> None:
+        """Writes one object, all of it or nothing.
+
+        Args:
+            path: Where, below the root.
+            data: The bytes.
+            content_type: What a bucket tells a browser that they are; a folder knows no such thing.
+        """
+        attributes = {"Content-Type": content_type} if content_type and not self.is_local else None
+        obstore.put(self._store, path, data, attributes=attributes)
 
     def get(self, path: str) -> bytes | None:
         """The bytes of an object, or null when it is not there."""
@@ -140,7 +148,9 @@ class Lake:
         Raises:
             LakeError: It is damaged.
         """
-        path = layout.commit_file(table, day)
+        return self._commit_in(layout.commit_file(table, day))
+
+    def _commit_in(self, path: str) -> Commit | None:
         value = self.get_json(path)
         if value is None:
             return None
@@ -183,19 +193,34 @@ class Lake:
         )
         raise LakeError(message)
 
-    def scan(self, table: Table, days: date | Iterable[date]) -> pl.LazyFrame:
+    def scan(
+        self, table: Table, days: date | Iterable[date], *, method: str | None = None
+    ) -> pl.LazyFrame:
         """The committed rows of one or more days, with exactly the declared columns.
 
+        Args:
+            table: The table.
+            days: The days.
+            method: Of the score tables: the scores that this method made (see `methods`).
+
         Raises:
-            LakeError: A day was never committed.
+            LakeError: A day was never committed, or never by that method.
         """
         wanted = [days] if isinstance(days, date) else list(days)
         if not wanted:
             return table.empty().lazy()
         patterns = []
         for day in wanted:
-            folder = layout.run_folder(table.name, day, self.require(table.name, day).run)
-            patterns.append(f"{self.pattern_root}/{folder}/**/*.parquet")
+            commit = self.require(table.name, day)
+            if method is not None:
+                commit = self._made_by(table, day, method)
+            patterns.append(self._files_of(table, day, commit))
+        return self._scan_files(table, patterns)
+
+    def _files_of(self, table: Table, day: date, commit: Commit) -> str:
+        return f"{self.pattern_root}/{layout.run_folder(table.name, day, commit.run)}/**/*.parquet"
+
+    def _scan_files(self, table: Table, patterns: list[str]) -> pl.LazyFrame:
         return pl.scan_parquet(
             patterns,
             schema=table.schema,
@@ -205,9 +230,51 @@ class Lake:
             storage_options=self.options or None,
         )
 
-    def read(self, table: Table, days: date | Iterable[date]) -> pl.DataFrame:
+    def read(
+        self, table: Table, days: date | Iterable[date], *, method: str | None = None
+    ) -> pl.DataFrame:
         """`scan`, collected: for the small tables."""
-        return self.scan(table, days).collect()
+        return self.scan(table, days, method=method).collect()
+
+    # --- scores by method ------------------------------------------------------------------
+
+    def methods(self, table: Table, day: date) -> dict[str, Commit]:
+        """The methods whose scores of the day can be read, the current one first."""
+        current = self.require(table.name, day)
+        own = self._method_of(table, day, current)
+        found = {} if own is None else {own: current}
+        _, objects = self.names(layout.partition(table.name, day))
+        for made_by, kept in sorted(self._kept(table.name, day, objects).items()):
+            # Of a run that ended between its two writes both name the same files.
+            if kept.run != current.run:
+                found.setdefault(made_by, kept)
+        return found
+
+    def _made_by(self, table: Table, day: date, method: str) -> Commit:
+        found = self.methods(table, day)
+        if method not in found:
+            there = "; ".join(found) or "none"
+            message = (
+                f"The lake {self.root} has no {table.name} for {day.isoformat()} by method "
+                f"{method}; there are: {there}."
+            )
+            raise LakeError(message)
+        return found[method]
+
+    def _method_of(self, table: Table, day: date, commit: Commit) -> str | None:
+        """The method of a commit's rows; null when it has none, so nothing to tell apart."""
+        if table not in SCORE_TABLES:
+            return None
+        if "method" in commit.details:
+            return str(commit.details["method"])
+        # Commits did not always say it.
+        return _method_in(self._scan_files(table, [self._files_of(table, day, commit)]).collect())
+
+    def _kept(self, table: str, day: date, objects: Iterable[str]) -> dict[str, Commit]:
+        """The kept commits among the objects of a partition, by method."""
+        names = [name for name in objects if name.startswith(layout.KEPT)]
+        found = (self._commit_in(f"{layout.partition(table, day)}/{name}") for name in names)
+        return {str(each.details.get("method")): each for each in found if each is not None}
 
     def write(self, table: Table, day: date) -> PartitionWriter:
         """Begins to write a table's day; nothing is seen before `commit`."""
@@ -216,18 +283,43 @@ class Lake:
     def replace(
         self, table: Table, day: date, rows: pl.DataFrame, details: Mapping[str, Any] | None = None
     ) -> Commit:
-        """Writes a table's day from one frame and commits it."""
+        """Writes a table's day from one frame and commits it.
+
+        Scores that another method made are kept beside the new ones; those of the same method are
+        replaced.
+        """
         writer = self.write(table, day)
         writer.add(rows)
+        details = dict(details or {})
+        if table in SCORE_TABLES and (method := _method_in(rows)) is not None:
+            details["method"] = method
+            self._keep_other_method(table, day, method)
         return writer.commit(details)
 
+    def _keep_other_method(self, table: Table, day: date, method: str) -> None:
+        """Notes the present commit as the one of its method, before another one replaces it."""
+        current = self.commit_of(table.name, day)
+        made_by = None if current is None else self._method_of(table, day, current)
+        if current is not None and made_by is not None and made_by != method:
+            kept = replace(current, details={**current.details, "method": made_by})
+            self.put_json(layout.kept_file(table.name, day, made_by), asdict(kept))
+
     def commit_run(self, table: str, day: date, commit: Commit) -> Commit:
-        """Makes a run's files the content of a table's day, and deletes those of other runs."""
+        """Makes a run's files the content of a table's day, and deletes those of other runs.
+
+        Those of scores that an earlier method made stay.
+        """
         self.put_json(layout.commit_file(table, day), asdict(commit))
-        folders, _ = self.names(layout.partition(table, day))
+        partition = layout.partition(table, day)
+        folders, objects = self.names(partition)
+        kept = self._kept(table, day, objects)
+        if (method := commit.details.get("method")) in kept:
+            del kept[method]
+            self.delete(layout.kept_file(table, day, method))
+        runs = {commit.run, *(each.run for each in kept.values())}
         for folder in folders:
-            if folder.startswith("run=") and folder != f"run={commit.run}":
-                self.delete(f"{layout.partition(table, day)}/{folder}")
+            if folder.startswith("run=") and folder.removeprefix("run=") not in runs:
+                self.delete(f"{partition}/{folder}")
         return commit
 
 
@@ -298,6 +390,12 @@ class PartitionWriter:
         data = buffer.getvalue()
         self.lake.put(f"{self.folder}/{name}", data)
         self._sizes[name] = len(data)
+
+
+def _method_in(rows: pl.DataFrame) -> str | None:
+    """The method that made these scores; of several their names, joined."""
+    found = sorted(rows["method"].drop_nulls().unique()) if "method" in rows.columns else []
+    return " / ".join(found) or None
 
 
 def new_run() -> str:

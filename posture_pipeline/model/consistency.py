@@ -62,6 +62,8 @@ def unexplained_moves(
 ) -> pl.DataFrame:
     """Workload scores that moved between two days while no control of theirs changed status.
 
+    Scores of two methods are left alone: the method explains their move.
+
     Args:
         workload_scores: Rows of exactly two days.
         control_status: Rows of the same two days.
@@ -73,9 +75,9 @@ def unexplained_moves(
     """
     key = ["report", "workload", "environment"]
     last = workload_scores["date"].max()
-    now = workload_scores.filter(pl.col("date") == last).select(*key, "score")
+    now = workload_scores.filter(pl.col("date") == last).select(*key, "score", "method")
     before = workload_scores.filter(pl.col("date") != last).select(
-        *key, pl.col("score").alias("score_before")
+        *key, pl.col("score").alias("score_before"), pl.col("method").alias("method_before")
     )
     places = account_scores.select("date", *key, "account_id")
     changed = (
@@ -87,5 +89,8 @@ def unexplained_moves(
         .unique()
     )
     moved = (pl.col("score") - pl.col("score_before")).abs() > points
-    unexplained = now.join(before, on=key).filter(moved).join(changed, on=key, how="anti")
+    same_method = pl.col("method").eq_missing(pl.col("method_before"))
+    unexplained = (
+        now.join(before, on=key).filter(moved, same_method).join(changed, on=key, how="anti")
+    )
     return unexplained.select(*key, "score_before", "score").sort(key)

@@ -14,8 +14,10 @@ import pytest
 
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
+from posture_pipeline.lake.earlier_scores import superseded_scores
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.schemas import (
+    EARLIER_SCORES,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
@@ -316,3 +318,102 @@ def test_a_file_that_vanishes_while_a_day_is_written_is_named(lake: Lake) -> Non
 
 def test_a_commit_needs_only_what_it_holds() -> None:
     assert Commit(run="x", rows=0, files=0, bytes=0).details == {}
+
+
+# --- scores of earlier methods ----------------------------------------------------------------
+
+
+def scores(method: str, score: float) -> pl.DataFrame:
+    return pl.DataFrame({"report": ["fsbp"], "score": [score], "method": [method]})
+
+
+def score_by(lake: Lake, method: str | None = None) -> list[float]:
+    return lake.read(ORGANIZATION_SCORES, DAY, method=method)["score"].to_list()
+
+
+def score_runs(lake: Lake) -> set[str]:
+    return {
+        name.removeprefix("run=")
+        for name in lake.names(layout.partition(ORGANIZATION_SCORES.name, DAY))[0]
+    }
+
+
+def test_scores_of_an_earlier_method_stay_readable_when_another_replaces_them(lake: Lake) -> None:
+    for number, method in enumerate(("1", "1, collect=failing", "2")):
+        lake.replace(ORGANIZATION_SCORES, DAY, scores(method, number * 10.0))
+    assert score_by(lake) == [20.0]
+    assert [*lake.methods(ORGANIZATION_SCORES, DAY)] == ["2", "1", "1, collect=failing"]
+    assert [score_by(lake, method) for method in ("1", "1, collect=failing", "2")] == [
+        [0.0],
+        [10.0],
+        [20.0],
+    ]
+    earlier = superseded_scores(lake, DAY)
+    assert earlier.schema == EARLIER_SCORES.schema
+    assert earlier.select("date", "scope", "method", "score").rows() == [
+        (DAY, "organization", "1", 0.0),
+        (DAY, "organization", "1, collect=failing", 10.0),
+    ]
+
+
+def test_scores_of_the_same_method_are_replaced_and_the_kept_ones_stay(lake: Lake) -> None:
+    for method, score in (("1", 10.0), ("2", 20.0), ("2", 21.0)):
+        lake.replace(ORGANIZATION_SCORES, DAY, scores(method, score))
+    assert (score_by(lake), score_by(lake, "1")) == ([21.0], [10.0])
+    assert len(score_runs(lake)) == 2
+
+
+def test_a_method_that_comes_back_replaces_its_own_kept_scores(lake: Lake) -> None:
+    for method, score in (("1", 10.0), ("2", 20.0), ("1", 11.0)):
+        lake.replace(ORGANIZATION_SCORES, DAY, scores(method, score))
+    assert (score_by(lake, "1"), score_by(lake, "2")) == ([11.0], [20.0])
+    assert [*lake.methods(ORGANIZATION_SCORES, DAY)] == ["1", "2"]
+    assert len(score_runs(lake)) == 2
+
+
+def test_commits_that_do_not_say_their_method_are_kept_under_that_of_their_rows(
+    lake: Lake,
+) -> None:
+    writer = lake.write(ORGANIZATION_SCORES, DAY)
+    writer.add(scores("1", 10.0))
+    writer.commit()
+    assert [*lake.methods(ORGANIZATION_SCORES, DAY)] == ["1"]
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 20.0))
+    assert score_by(lake, "1") == [10.0]
+
+
+def test_a_method_that_the_day_does_not_have_is_refused_with_those_it_has(lake: Lake) -> None:
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 20.0))
+    with pytest.raises(LakeError, match=r"by method 1; there are: 2\."):
+        lake.read(ORGANIZATION_SCORES, DAY, method="1")
+    assert superseded_scores(lake, DAY).is_empty()
+    assert superseded_scores(lake, NEXT).is_empty()
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_a_writer_killed_between_its_two_writes_loses_neither_method(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("1", 10.0))
+    put = Lake.put_json
+    done: list[str] = []
+
+    def killed_after(self: Lake, path: str, value: object) -> None:
+        if len(done) == writes:
+            raise KeyboardInterrupt
+        done.append(path)
+        put(self, path, value)
+        if len(done) == writes == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lake, "put_json", killed_after)
+        with pytest.raises(KeyboardInterrupt):
+            lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 20.0))
+    assert score_by(lake) == ([10.0] if writes == 1 else [20.0])
+    assert score_by(lake, "1") == [10.0]
+    earlier = superseded_scores(lake, DAY)["score"].to_list()
+    assert earlier == ([] if writes == 1 else [10.0])
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 21.0))
+    assert (score_by(lake), score_by(lake, "1")) == ([21.0], [10.0])
+    assert len(score_runs(lake)) == 2

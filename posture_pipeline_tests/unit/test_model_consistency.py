@@ -156,14 +156,15 @@ def moves(
     status: tuple[str | None, str | None] = ("PASSED", "PASSED"),
     accounts: tuple[str, str] = (ONE, ONE),
     workloads: tuple[str, str] = ("shop", "shop"),
+    methods: tuple[str, str] = ("2", "2"),
     points: float = 0.5,
 ) -> pl.DataFrame:
     """Two days of one workload with one account and one control."""
     days = (BEFORE, DAY)
     place = {"report": "fsbp", "environment": "production"}
     workload_rows = [
-        place | {"date": day, "workload": "shop", "score": value}
-        for day, value in zip(days, (before, now), strict=True)
+        place | {"date": day, "workload": "shop", "score": value, "method": method}
+        for day, value, method in zip(days, (before, now), methods, strict=True)
     ]
     account_rows = [
         place | {"date": day, "workload": workload, "account_id": account}
@@ -212,6 +213,11 @@ def test_a_control_added_or_removed_explains_a_move() -> None:
 def test_an_account_that_joins_leaves_or_moves_explains_a_move() -> None:
     assert moves(accounts=(ONE, TWO)).is_empty()
     assert moves(workloads=("other", "shop")).is_empty()
+
+
+def test_another_method_explains_a_move() -> None:
+    assert moves(methods=("1", "2")).is_empty()
+    assert moves(methods=("2", "2")).height == 1
 
 
 def test_a_score_that_comes_or_goes_is_no_move() -> None:
