@@ -42,39 +42,59 @@ older file gives null for a newer column.
 
 ## The catalog
 
-`posture.duckdb` holds the whole history of scores in one small file, which any DuckDB can open
-read-only, or `posture query`. It is replaced as a whole; a reader keeps what it opened. It can be
-built anew from the lake at any time.
+`posture.duckdb` holds the whole history of scores in one small file, which any DuckDB of the same
+major version can open read-only, or `posture query`. It is replaced as a whole; a reader keeps what
+it opened. It can be built anew from the lake at any time. [queries.md](queries.md) shows how to ask
+it, with an example of everything.
+
+In the file:
 
 | name | what it is |
 |---|---|
 | account_scores, workload_scores, organization_scores, organization_accounts, \
-expected_controls, score_changes, score_change_causes | the tables below, every day of them |
+expected_controls, score_changes, score_change_causes, silent_sources | the tables below, every \
+day of them |
+| earlier_scores | table: scores of a day as earlier versions of the method made them |
 | control_status_periods | table: a status of a control in an account from `valid_from` to \
 `valid_to`, both observed days; null: until the newest |
 | observed_days | table: the days that were scored |
+| catalog_version | table: the version of these tables |
 | control_status | view: control_status_periods as a row a day, without the counts of findings |
 | accounts | view: every scored account with its workload, environment and owner, a row a day |
 | scores_on(day) | macro: the workload scores of a day |
 | trend(workload, environment) | macro: a workload's scores over time |
-| worst_controls(day) | macro: the controls that fail in most accounts |
-| explain(report, workload, environment, day) | macro: why a workload's score changed, by cause |
+| worst_controls(day), worst_controls(from, to) | macro: the controls that fail in most accounts |
+| explain(report, workload, environment, day), explain(..., from, to) | macro: why a workload's \
+score changed, by cause |
+| explain_account(report, account, ...) | macro: the same of an account |
+| explain_organization(report, ...) | macro: the same of everything |
+| explain_day(...) | macro: what the three are made of, for one day |
+| explain_days(...) | macro: likewise, for two days |
+
+In the lake, read from its files, if it is a folder:
+
+| name | what it is |
+|---|---|
+| merged_findings, quarantine, finding_changes, carried_failures, exceptions, time_to_fix, \
+aws_compliance, reconciliation | view: the tables below, every day of them; give a date, or all \
+are read |
+| findings | view: the findings of every day, by account; account_findings is the same |
+| account_findings | view: findings |
+| remediation | view: every failure once, as it is known last; the open ones as of the newest day |
+| remediation_days | view: the table remediation, as every day knew it |
 | control_status_on(day) | macro: the table control_status of a day, with its counts |
-| backlog(report, workload, environment, day) | macro: what to fix first, and the score after |
+| merged_findings_on(day), quarantine_on(day), finding_changes_on(day), carried_failures_on(day), \
+remediation_on(day), time_to_fix_on(day), aws_compliance_on(day), reconciliation_on(day) | macro: \
+the rows of one day; an error if there is no such day |
 | findings_on(day) | macro: the findings of a day |
 | account_findings_on(account, day) | macro: the findings of one account on a day; an error if \
 the account has no file that day |
-| findings | view: the findings of every day; it lists the whole table, so prefer the macros |
-| lake_root() | macro: the lake that the findings are read from |
-| catalog_version | table: the version of these tables |
-
-The last of them, from `control_status_on` to `lake_root`, read the lake's files and are there when
-it is a folder.
-
-```sql
-FROM findings_on('2026-11-23') WHERE compliance_status = 'FAILED';
-SELECT date, score FROM trend('payments', 'production') WHERE report = 'fsbp';
-```
+| new_failures(day) | macro: what fails on a day and did not before |
+| backlog(report, workload, environment, day) | macro: what to fix first, and the score after |
+| slowest_fixes(report) | macro: the failures that are open, the oldest first |
+| exceptions_on(day) | macro: what is suppressed on a day, and what it is worth |
+| scores_without_exceptions(day) | macro: the scores of a day if nothing were suppressed |
+| lake_root() | macro: the lake that is read |
 """
 
 _TYPES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,6 +21,8 @@ from posture_pipeline.errors import InputError, LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.catalog.publish import (
     DAILY_TABLES,
+    LAKE_MACROS,
+    LAKE_VIEWS,
     open_catalog,
     publish_day,
     query,
@@ -30,8 +33,13 @@ from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
     CONTROL_STATUS,
+    EARLIER_SCORES,
+    EXCEPTIONS,
+    FINDING_CHANGES,
+    MERGED_FINDINGS,
     ORGANIZATION_SCORES,
     WORKLOAD_SCORES,
+    Table,
 )
 
 pytestmark = pytest.mark.functional
@@ -240,6 +248,54 @@ def test_a_reader_keeps_its_snapshot_while_new_readers_see_the_new_file(publishe
     assert in_view(published)["date"].to_list() == [DAY, NEXT]
 
 
+READER = """\
+import duckdb, sys
+with duckdb.connect(sys.argv[1], read_only=True) as catalog:
+    for question in sys.stdin:
+        print(catalog.execute(question).fetchall(), flush=True)
+"""
+
+
+def test_several_people_ask_while_days_are_published_under_them(
+    published: Lake, tmp_path: Path
+) -> None:
+    """Each in a process and a directory of his own; all have the file open all the time."""
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, str(Path(published.root, layout.CATALOG))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+        )
+        for _ in range(2)
+    ]
+
+    def answers(question: str) -> list[str]:
+        said = []
+        for reader in readers:
+            assert reader.stdin is not None
+            assert reader.stdout is not None
+            print(question, file=reader.stdin, flush=True)
+            said.append(reader.stdout.readline().strip())
+        return said
+
+    days = "SELECT count(*) FROM observed_days"
+    scores = f"SELECT score FROM scores_on('{DAY}')"  # noqa: S608
+    try:
+        assert answers(days) == ["[(1,)]"] * 2
+        for day in (NEXT, DAY):
+            put_day(published, day, failed("S3.2"), score=75.0)
+            publish_day(published, day)
+            assert answers(days) == ["[(1,)]"] * 2
+            assert answers(scores) == ["[(50.0,)]"] * 2
+        assert query(published, days).item() == 2
+        assert query(published, scores).item() == 75.0
+    finally:
+        for reader in readers:
+            reader.communicate()
+
+
 def test_a_failed_publishing_leaves_the_old_catalog_and_no_litter(published: Lake) -> None:
     before = in_view(published)
     put_day(published, NEXT, failed("S3.2"))
@@ -419,7 +475,7 @@ def test_the_file_can_be_opened_with_plain_duckdb_from_another_folder(
     assert elsewhere(published, *sql) == [1, 3, 3, 1]
 
 
-@pytest.fixture(params=["it's here", "la[k]e*", "100% ü"])
+@pytest.fixture(params=["it's here", "la[k]e*", "100% ü", "date=2020-01-01/run=old"])
 def odd_lake(tmp_path: Path, request: pytest.FixtureRequest) -> Lake:
     return Lake(str(tmp_path / request.param))
 
@@ -433,4 +489,98 @@ def test_the_lakes_folder_may_have_any_name(odd_lake: Lake) -> None:
         for source in (f"findings_on('{DAY}')", "findings", f"control_status_on('{DAY}')")
     ]
     assert found == [1, 1, 1]
+    assert query(odd_lake, "SELECT date FROM findings").item() == DAY
     assert query(odd_lake, "SELECT lake_root() AS root")["root"].to_list() == [odd_lake.root]
+
+
+# --- tables that stay in the lake -------------------------------------------------------------
+
+
+def test_a_lake_without_the_younger_tables_is_published_and_they_are_empty(published: Lake) -> None:
+    for view, table in LAKE_VIEWS.items():
+        if published.last_day(table.name) is None:
+            assert query(published, f"FROM {view}").equals(table.empty()), view
+            assert query(published, f"FROM {view} WHERE date = '{DAY}'").is_empty()
+
+
+def test_the_first_rows_of_a_table_are_seen_without_publishing(published: Lake) -> None:
+    """What a run writes after it published must not seem not to be there until the next day."""
+    assert query(published, "FROM exceptions").is_empty()
+    published.write(EXCEPTIONS, DAY).add(pl.DataFrame({"control_id": ["orphan"]}))
+    assert query(published, "FROM exceptions").is_empty()
+    published.replace(EXCEPTIONS, DAY, pl.DataFrame({"control_id": ["S3.1"], "open": [True]}))
+    for where in ("", f"WHERE date = '{DAY}'"):
+        found = query(published, f"FROM exceptions {where}")
+        assert found.schema == EXCEPTIONS.schema
+        assert found.select("date", "control_id").rows() == [(DAY, "S3.1")]
+    on_day = query(published, f"FROM exceptions_on('{DAY}')")
+    assert on_day["control_id"].to_list() == ["S3.1"]
+
+
+@pytest.mark.parametrize("table", LAKE_MACROS, ids=lambda table: table.name)
+def test_a_day_that_the_lake_does_not_have_is_an_error_and_not_an_empty_answer(
+    published: Lake, table: Table
+) -> None:
+    with pytest.raises(InputError, match="No files found"):
+        query(published, f"FROM {table.name}_on('2020-01-01')")
+
+
+def test_files_from_before_a_column_give_null_for_it(published: Lake) -> None:
+    """Columns are only ever added; the files of older days are not written again."""
+    older = dataclasses.replace(MERGED_FINDINGS, columns=MERGED_FINDINGS.columns[:5])
+    published.replace(older, DAY, pl.DataFrame({"finding_id": ["a"], "account_id": [ONE]}))
+    rows = pl.DataFrame({"finding_id": ["b"], "account_id": [TWO], "title": ["T"]})
+    published.replace(MERGED_FINDINGS, NEXT, rows)
+    publish_day(published, DAY)
+    found = query(published, "FROM merged_findings ORDER BY date")
+    assert found.schema == MERGED_FINDINGS.schema
+    assert found.select("date", "finding_id", "title").rows() == [
+        (DAY, "a", None),
+        (NEXT, "b", "T"),
+    ]
+    for day, account in ((DAY, ONE), (NEXT, TWO)):
+        on_day = query(published, f"FROM merged_findings_on('{day}')")
+        assert on_day.schema == MERGED_FINDINGS.schema
+        assert on_day["account_id"].to_list() == [account]
+
+
+def test_views_of_the_lake_go_by_the_commit(published: Lake) -> None:
+    published.replace(FINDING_CHANGES, DAY, pl.DataFrame({"control_id": ["S3.1"]}))
+    publish_day(published, DAY)
+    published.write(FINDING_CHANGES, DAY).add(pl.DataFrame({"control_id": ["orphan"]}))
+    for source in ("finding_changes", f"finding_changes_on('{DAY}')"):
+        assert query(published, f"FROM {source}")["control_id"].to_list() == ["S3.1"]
+
+
+def test_scores_of_an_earlier_method_are_in_the_catalog(published: Lake) -> None:
+    for method, score in (("1", 40.0), ("2", 60.0)):
+        rows = pl.DataFrame({"report": ["fsbp"], "score": [score], "method": [method]})
+        published.replace(ORGANIZATION_SCORES, DAY, rows)
+    publish_day(published, DAY)
+    found = query(published, "FROM earlier_scores")
+    assert found.schema == EARLIER_SCORES.schema
+    assert found.select("date", "scope", "method", "score").rows() == [
+        (DAY, "organization", "1", 40.0)
+    ]
+    assert query(published, "SELECT score FROM organization_scores").item() == 60.0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "FROM exceptions",
+        "SELECT count(*) FROM exceptions",
+        f"FROM exceptions WHERE date = '{DAY}' AND control_id = 'S3.1'",
+        f"SELECT 1 FROM exceptions WHERE date = '{DAY}'",  # noqa: S608
+    ],
+)
+def test_where_the_lake_cannot_be_read_by_duckdb_alone_the_catalog_says_so(
+    tmp_path: Path, sql: str
+) -> None:
+    """No rows would read as: there are no exceptions."""
+    lake = Lake(tmp_path.as_uri())
+    put_day(lake, DAY, failed())
+    lake.replace(EXCEPTIONS, DAY, pl.DataFrame({"control_id": ["S3.1"]}))
+    publish_day(lake, DAY)
+    with pytest.raises(InputError, match="not in the catalog but in the lake"):
+        query(lake, sql)

@@ -1,44 +1,80 @@
--- Macros and a view over the findings in the lake. They go by the commits, so that half a write
--- is never read, and open only the files of the asked day (and account).
--- {root} is the lake's path, {pattern} the same as the start of a glob pattern.
+-- Macros and views over the lake, beside those that lake_day.sql and lake_days.sql make of a table.
+-- {root} is the lake's path, {pattern} the same as the start of a glob pattern, {columns} the
+-- columns of account_findings: a file that is older than one of them gives null for it.
 
 CREATE OR REPLACE MACRO lake_root() AS '{root}';
 
 -- The findings of a day: FROM findings_on('2026-11-23') WHERE compliance_status = 'FAILED';
+-- With an account id in the WHERE only that account's file is opened.
 CREATE OR REPLACE MACRO findings_on(day) AS TABLE
-SELECT findings.* EXCLUDE (run)
+SELECT
+    CAST(day AS DATE) AS date,
+    files.* EXCLUDE (filename)
+        REPLACE (split_part(split_part(filename, '/account_id=', -1), '/', 1) AS account_id)
 FROM read_parquet(
     '{pattern}/account_findings/date=' || day || '/run=*/**/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
-) AS findings
+    filename = true, schema = {columns}
+) AS files
 SEMI JOIN read_json(
     '{pattern}/account_findings/date=' || day || '/_current.json',
-    columns = {run: 'VARCHAR', rows: 'BIGINT'}
-) USING (run);
+    columns = {run: 'VARCHAR'}, hive_partitioning = false
+) AS commits
+    ON commits.run = split_part(split_part(files.filename, '/run=', -1), '/', 1);
 
 -- The findings of one account on a day: FROM account_findings_on('111122223333', '2026-11-23');
 CREATE OR REPLACE MACRO account_findings_on(account, day) AS TABLE
-SELECT findings.* EXCLUDE (run)
+SELECT CAST(day AS DATE) AS date, files.* EXCLUDE (filename)
 FROM read_parquet(
     '{pattern}/account_findings/date=' || day || '/run=*/account_id=' || account || '/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
-) AS findings
+    filename = true, schema = {columns}
+) AS files
 SEMI JOIN read_json(
     '{pattern}/account_findings/date=' || day || '/_current.json',
-    columns = {run: 'VARCHAR', rows: 'BIGINT'}
-) USING (run);
+    columns = {run: 'VARCHAR'}, hive_partitioning = false
+) AS commits
+    ON commits.run = split_part(split_part(files.filename, '/run=', -1), '/', 1);
 
--- Control status of a day with its counts of findings: FROM control_status_on('2026-11-23');
-CREATE OR REPLACE MACRO control_status_on(day) AS TABLE
-SELECT status.* EXCLUDE (run)
-FROM read_parquet(
-    '{pattern}/control_status/date=' || day || '/run=*/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
-) AS status
-SEMI JOIN read_json(
-    '{pattern}/control_status/date=' || day || '/_current.json',
-    columns = {run: 'VARCHAR', rows: 'BIGINT'}
-) USING (run);
+-- The view of all findings under the name of its table.
+CREATE OR REPLACE VIEW account_findings AS SELECT * FROM findings;
+
+-- What fails on a day and did not fail on the newest day before it:
+-- FROM new_failures('2026-11-23');
+CREATE OR REPLACE MACRO new_failures(day) AS TABLE
+SELECT
+    changes.report,
+    accounts.workload,
+    accounts.environment,
+    changes.account_id,
+    accounts.account_name,
+    changes.control_id,
+    expected.severity,
+    expected.title,
+    changes.region,
+    changes.resource_id,
+    changes.status_before,
+    changes.cause,
+    changes.first_observed_at,
+    changes.compared_with
+FROM finding_changes_on(day) AS changes
+LEFT JOIN account_scores AS accounts USING (date, report, account_id)
+LEFT JOIN expected_controls AS expected USING (date, report, control_id)
+-- A failure whose finding aged out was failing all along.
+WHERE changes.status_after = 'FAILED' AND changes.status_before NOT IN ('FAILED', 'CARRIED')
+ORDER BY
+    coalesce(list_position(['CRITICAL', 'HIGH', 'MEDIUM', 'LOW'], upper(expected.severity)), 9),
+    changes.report, changes.control_id, changes.account_id, changes.region, changes.resource_id;
+
+-- Every failure of a control on a resource once: as of the day on which it ended, or open as of the
+-- newest day. One that ended without a remedy and went on is told as it is known last.
+CREATE OR REPLACE VIEW remediation AS
+SELECT * FROM remediation_days
+WHERE closed_on IS NOT NULL OR date = (
+    SELECT max(CAST(left(split_part(file, '/date=', -1), 10) AS DATE))
+    FROM glob('{pattern}/remediation/date=*/_current.json')
+)
+QUALIFY 1 = row_number() OVER (
+    PARTITION BY report, account_id, region, control_id, resource_id, opened_at ORDER BY date DESC
+);
 
 -- What to fix first in a workload, as `posture backlog` orders it, and the score after each:
 -- FROM backlog('fsbp', 'payments', 'production', '2026-11-23');
@@ -106,16 +142,3 @@ LEFT JOIN (
     FROM expected_controls WHERE report = of_report AND date = CAST(day AS DATE)
 ) AS expected USING (control_id)
 ORDER BY position;
-
--- Every finding of every day, for ad hoc use: it lists the whole table, so give a date.
-CREATE OR REPLACE VIEW findings AS
-SELECT findings.* EXCLUDE (run)
-FROM read_parquet(
-    '{pattern}/account_findings/date=*/run=*/**/*.parquet',
-    hive_partitioning = true, hive_types_autocast = false, hive_types = {date: 'DATE'}
-) AS findings
-SEMI JOIN read_json(
-    '{pattern}/account_findings/date=*/_current.json',
-    columns = {run: 'VARCHAR', rows: 'BIGINT'}, hive_partitioning = true,
-    hive_types_autocast = false, hive_types = {date: 'DATE'}
-) USING (date, run);

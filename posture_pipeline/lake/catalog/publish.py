@@ -16,21 +16,34 @@ import polars as pl
 
 from posture_pipeline.errors import InputError, LakeError
 from posture_pipeline.lake import layout
+from posture_pipeline.lake.earlier_scores import superseded_scores
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    AWS_COMPLIANCE,
+    CARRIED_FAILURES,
     CONTROL_STATUS,
+    EARLIER_SCORES,
+    EXCEPTIONS,
     EXPECTED_CONTROLS,
+    FINDING_CHANGES,
+    MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
+    QUARANTINE,
+    RECONCILIATION,
+    REMEDIATION,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
+    SILENT_SOURCES,
+    TIME_TO_FIX,
     WORKLOAD_SCORES,
+    Column,
     Table,
 )
 
-CATALOG_VERSION = 2
+CATALOG_VERSION = 3
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
 
 DAILY_TABLES = (
@@ -41,8 +54,38 @@ DAILY_TABLES = (
     EXPECTED_CONTROLS,
     SCORE_CHANGES,
     SCORE_CHANGE_CAUSES,
+    SILENT_SOURCES,
+    EARLIER_SCORES,
 )
 """Kept in the catalog as they are, every day of them."""
+
+LAKE_VIEWS = {
+    "findings": ACCOUNT_FINDINGS,
+    MERGED_FINDINGS.name: MERGED_FINDINGS,
+    QUARANTINE.name: QUARANTINE,
+    FINDING_CHANGES.name: FINDING_CHANGES,
+    CARRIED_FAILURES.name: CARRIED_FAILURES,
+    EXCEPTIONS.name: EXCEPTIONS,
+    "remediation_days": REMEDIATION,
+    TIME_TO_FIX.name: TIME_TO_FIX,
+    AWS_COMPLIANCE.name: AWS_COMPLIANCE,
+    RECONCILIATION.name: RECONCILIATION,
+}
+"""Tables with a row a finding, a problem, or a rule of an account: too many a year for one small
+file, so they stay in the lake behind views of these names."""
+
+LAKE_MACROS = (
+    MERGED_FINDINGS,
+    QUARANTINE,
+    CONTROL_STATUS,
+    FINDING_CHANGES,
+    CARRIED_FAILURES,
+    REMEDIATION,
+    TIME_TO_FIX,
+    AWS_COMPLIANCE,
+    RECONCILIATION,
+)
+"""Tables of the lake whose rows of one day a macro `<table>_on(day)` gives."""
 
 _SQL_TYPES: dict[type[pl.DataType], str] = {
     pl.String: "VARCHAR",
@@ -75,11 +118,16 @@ def publish_day(lake: Lake, day: date) -> Path:
     return Path(lake.root, layout.CATALOG) if lake.is_local else path
 
 
-def rebuild(lake: Lake) -> None:
-    """Builds the catalog anew from every day of the lake; the old one serves until then."""
+def rebuild(lake: Lake) -> Path:
+    """Builds the catalog anew from every day of the lake; the old one serves until then.
+
+    Returns:
+        The path of the catalog, as `publish_day` has it.
+    """
     with _new_file(lake) as path:
         path.unlink(missing_ok=True)
         _put_days(path, lake, lake.days(ORGANIZATION_SCORES.name))
+    return Path(lake.root, layout.CATALOG) if lake.is_local else path
 
 
 @contextmanager
@@ -200,7 +248,7 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in DAILY_TABLES:
         connection.execute(f"CREATE TABLE {table.name} ({_columns(table)})")
         for column in table.columns:
-            comment = column.meaning.replace("'", "''")
+            comment = _quoted(column.meaning)
             connection.execute(f"COMMENT ON COLUMN {table.name}.{column.name} IS '{comment}'")
     connection.execute(
         "CREATE TABLE control_status_periods (report VARCHAR, report_kind VARCHAR, "
@@ -212,22 +260,23 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _columns(table: Table) -> str:
-    return ", ".join(f"{c.name} {_SQL_TYPES[c.dtype.base_type()]}" for c in table.columns)
+    return ", ".join(f"{c.name} {_sql_type(c)}" for c in table.columns)
 
 
 def _put_day(connection: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> None:
     for table in DAILY_TABLES:
         connection.execute(f"DELETE FROM {table.name} WHERE date = ?", [day])  # noqa: S608
-        if lake.commit_of(table.name, day) is not None:
-            connection.register("day_rows", lake.read(table, day).to_arrow())
+        rows = _rows_of(lake, table, day)
+        if not rows.is_empty():
+            connection.register("day_rows", rows.to_arrow())
             connection.execute(f"INSERT INTO {table.name} BY NAME FROM day_rows")
             connection.unregister("day_rows")
     if lake.commit_of(CONTROL_STATUS.name, day) is None:
         return
-    rows = lake.scan(CONTROL_STATUS, day).select(
+    statuses = lake.scan(CONTROL_STATUS, day).select(
         "report", "report_kind", "account_id", "control_id", "severity", "status", "basis"
     )
-    connection.register("new_rows", rows.collect().to_arrow())
+    connection.register("new_rows", statuses.collect().to_arrow())
     connection.execute(f"SET VARIABLE day = DATE '{day.isoformat()}'")
     last = connection.execute("SELECT max(date) FROM observed_days").fetchone()
     later = last is None or last[0] is None or last[0] < day
@@ -235,13 +284,76 @@ def _put_day(connection: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> No
     connection.unregister("new_rows")
 
 
+def _rows_of(lake: Lake, table: Table, day: date) -> pl.DataFrame:
+    if table is EARLIER_SCORES:
+        return superseded_scores(lake, day)
+    return table.empty() if lake.commit_of(table.name, day) is None else lake.read(table, day)
+
+
 def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    if lake.is_local:
+        _create_lake_views(connection, lake)
+    else:
+        for view, table in (LAKE_VIEWS | _VIEWS_OF_VIEWS).items():
+            connection.execute(_view_that_refuses(view, table, lake))
     connection.execute(_sql("views.sql"))
-    if lake.is_local and lake.last_day(ACCOUNT_FINDINGS.name) is not None:
-        text = _sql("lake_views.sql")
-        for name, value in (("{root}", lake.root), ("{pattern}", lake.pattern_root)):
-            text = text.replace(name, value.replace("'", "''"))
-        connection.execute(text)
+
+
+def _create_lake_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
+    for view, table in LAKE_VIEWS.items():
+        replaced = _BY_ACCOUNT if table is ACCOUNT_FINDINGS else ""
+        name = "lake_days.sql" if lake.last_day(table.name) else "lake_days_none_yet.sql"
+        connection.execute(_lake_sql(name, lake, table, view=view, replaced=replaced))
+    for table in LAKE_MACROS:
+        connection.execute(_lake_sql("lake_day.sql", lake, table))
+    connection.execute(_lake_sql("lake_views.sql", lake, ACCOUNT_FINDINGS))
+
+
+_VIEWS_OF_VIEWS = {ACCOUNT_FINDINGS.name: ACCOUNT_FINDINGS, REMEDIATION.name: REMEDIATION}
+"""Views that lake_views.sql makes of those in LAKE_VIEWS."""
+
+_BY_ACCOUNT = "REPLACE (split_part(split_part(filename, '/account_id=', -1), '/', 1) AS account_id)"
+
+
+def _lake_sql(name: str, lake: Lake, table: Table, **words: str) -> str:
+    """A file of SQL over a table of the lake, with its words in braces filled in."""
+    # By these and not by what the first file has: files do not all have the younger columns.
+    columns = ", ".join(
+        f"'{c.name}': {{'name': '{c.name}', 'type': '{_sql_type(c)}', 'default_value': NULL}}"
+        for c in table.columns
+        if c.name != "date"
+    )
+    text = _sql(name)
+    words |= {"table": table.name, "columns": f"MAP {{{columns}}}"}
+    words |= {"names": ", ".join(table.names), "no_rows": _each_column(table, "NULL")}
+    words |= {"root": _quoted(lake.root), "pattern": _quoted(lake.pattern_root)}
+    for word, value in words.items():
+        text = text.replace(f"{{{word}}}", value)
+    return text
+
+
+def _view_that_refuses(view: str, table: Table, lake: Lake) -> str:
+    """Stands in where DuckDB alone cannot read the lake; no rows would read as if none existed."""
+    message = (
+        f"{view} is not in the catalog but in the lake, which the catalog reads only if it is a "
+        f"folder. Read the parquet files below {lake.uri(table.name)} instead."
+    )
+    error = f"error('{_quoted(message)}')"
+    # In every column too: a filter on a column without values would be answered without asking.
+    columns = _each_column(table, error)
+    return f"CREATE OR REPLACE VIEW {view} AS SELECT {columns} WHERE CAST({error} AS BOOLEAN)"
+
+
+def _each_column(table: Table, value: str) -> str:
+    return ", ".join(f"CAST({value} AS {_sql_type(c)}) AS {c.name}" for c in table.columns)
+
+
+def _sql_type(column: Column) -> str:
+    return _SQL_TYPES[column.dtype.base_type()]
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def _sql(name: str) -> str:
