@@ -8,7 +8,7 @@ from posture_pipeline.metadata import explained
 from posture_pipeline.model.metrics import metric_data
 from posture_pipeline.partitions import day_of
 from posture_pipeline.resources import SnapshotSource
-from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
+from posture_pipeline.schemas import ORGANIZATION_SCORES, SCORE_CHANGES, WORKLOAD_SCORES
 from posture_pipeline.settings import Settings
 
 NOTES_SHOWN = 20
@@ -22,11 +22,11 @@ def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
     @dg.asset(
         **declared.plain("cloudwatch_metrics", group="publish", daily=daily, kinds={"cloudwatch"}),
-        # The organization's scores are not published, but checked: a wrong one stops this too.
-        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
+        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name, SCORE_CHANGES.name],
         description=(
             "CloudWatch metrics Score, Controls, FailedControls and Findings by Report, Workload "
-            "and Environment, at the time the snapshot was collected."
+            "and Environment, and of the organization by Report, at the time the snapshot was "
+            "collected."
         ),
     )
     def cloudwatch_metrics(
@@ -38,7 +38,10 @@ def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
         if not settings.metrics.enabled:
             return dg.MaterializeResult(metadata={"sent": 0, "skipped": "metrics.enabled is off"})
         with explained(RETRIES, attempt=context.retry_number):
-            prepared = metric_data(lake.read(WORKLOAD_SCORES, day_of(context)))
+            day = day_of(context)
+            prepared = metric_data(
+                lake.read(WORKLOAD_SCORES, day), lake.read(ORGANIZATION_SCORES, day)
+            )
             published = source.publish(prepared.data)
         if published is None:
             return dg.MaterializeResult(

@@ -1,4 +1,4 @@
-"""Scores of workloads as CloudWatch metrics: which data, with which dimensions.
+"""Scores as CloudWatch metrics: which data, with which dimensions.
 
 Values that CloudWatch would refuse are made acceptable here, two workloads never becoming one.
 Calling CloudWatch belongs elsewhere.
@@ -25,7 +25,11 @@ MAX_DIMENSION_VALUE = 1024
 """Characters of a dimension's value (Dimension.Value)."""
 
 DIMENSIONS = ("Report", "Workload", "Environment")
-"""The dimensions of every metric; a dashboard's SEARCH must name exactly these."""
+"""The dimensions of a workload's metrics; a dashboard's SEARCH must name exactly these."""
+
+ORGANIZATION_DIMENSIONS = ("Report",)
+"""The dimensions of the organization's metrics. A metric is its name and all its dimensions, so
+none of a workload's is ever one of these (AWS: CloudWatch concepts, Dimensions)."""
 
 UNNAMED = "unnamed"
 """Stands for a value of which nothing is left that CloudWatch accepts."""
@@ -41,7 +45,7 @@ class MetricDatum:
         name: Score, Controls, FailedControls or Findings.
         value: Finite.
         unit: Percent or Count.
-        dimensions: Name and value, in the order of `DIMENSIONS`.
+        dimensions: Name and value, in the order of `DIMENSIONS` or `ORGANIZATION_DIMENSIONS`.
         timestamp: When the snapshot was complete.
     """
 
@@ -57,7 +61,7 @@ class PublishedMetrics:
     """What goes to CloudWatch.
 
     Attributes:
-        data: In the order of the scores.
+        data: In the order of the scores, the organization's last.
         notes: A sentence for every value that had to be changed.
     """
 
@@ -65,28 +69,26 @@ class PublishedMetrics:
     notes: tuple[str, ...]
 
 
-def metric_data(workload_scores: pl.DataFrame) -> PublishedMetrics:
-    """The metrics of workload scores.
+def metric_data(
+    workload_scores: pl.DataFrame, organization_scores: pl.DataFrame | None = None
+) -> PublishedMetrics:
+    """The metrics of workload scores, and of the organization's.
 
     Score is left out where there is none, so that an alarm sees missing data and no number.
     Controls are those in the score's denominator, Findings those that failed.
 
     Args:
         workload_scores: Columns of `schemas.WORKLOAD_SCORES`.
+        organization_scores: Columns of `schemas.ORGANIZATION_SCORES`; null publishes none.
 
     Returns:
         The data, and what was changed in names.
     """
-    names = {
-        dimension: acceptable_values(workload_scores[dimension.lower()].unique().to_list())
-        for dimension in DIMENSIONS
-    }
-    data = [
-        MetricDatum(name, value, unit, _dimensions(row, names), row["collected_at"])
-        for row in workload_scores.iter_rows(named=True)
-        for name, value, unit in _values(row)
-        if value is not None and math.isfinite(value)
-    ]
+    names = published_names(workload_scores)
+    data = _data_of(workload_scores, DIMENSIONS, names)
+    if organization_scores is not None:
+        reports = acceptable_values(organization_scores["report"].unique().to_list())
+        data += _data_of(organization_scores, ORGANIZATION_DIMENSIONS, {"Report": reports})
     notes = [
         f"{dimension} {original!r} is published as {changed!r}: CloudWatch accepts 1 to "
         f"{MAX_DIMENSION_VALUE} ASCII characters without control characters."
@@ -95,6 +97,14 @@ def metric_data(workload_scores: pl.DataFrame) -> PublishedMetrics:
         if original != changed
     ]
     return PublishedMetrics(tuple(data), tuple(notes))
+
+
+def published_names(workload_scores: pl.DataFrame) -> dict[str, dict[str | None, str]]:
+    """What each value of each dimension is published as, by the dimension."""
+    return {
+        dimension: acceptable_values(workload_scores[dimension.lower()].unique().to_list())
+        for dimension in DIMENSIONS
+    }
 
 
 def acceptable_values(values: Iterable[str | None]) -> dict[str | None, str]:
@@ -122,6 +132,8 @@ def _is_acceptable(value: str) -> bool:
         and value.isascii()
         and value.isprintable()
         and value == value.strip()
+        # In a dashboard's list of metrics dots alone mean "as in the line above".
+        and set(value) != {"."}
     )
 
 
@@ -136,6 +148,19 @@ def _unlike(value: str, taken: set[str]) -> str:
         if published not in taken:
             break
     return published
+
+
+def _data_of(
+    scores: pl.DataFrame,
+    dimensions: tuple[str, ...],
+    names: dict[str, dict[str | None, str]],
+) -> list[MetricDatum]:
+    return [
+        MetricDatum(name, value, unit, _dimensions(row, dimensions, names), row["collected_at"])
+        for row in scores.iter_rows(named=True)
+        for name, value, unit in _values(row)
+        if value is not None and math.isfinite(value)
+    ]
 
 
 def _values(row: dict[str, object]) -> list[tuple[str, float | None, str]]:
@@ -153,11 +178,13 @@ def _values(row: dict[str, object]) -> list[tuple[str, float | None, str]]:
 
 
 def _dimensions(
-    row: dict[str, object], names: dict[str, dict[str | None, str]]
+    row: dict[str, object],
+    dimensions: tuple[str, ...],
+    names: dict[str, dict[str | None, str]],
 ) -> tuple[tuple[str, str], ...]:
     return tuple(
         (dimension, names[dimension][_optional_text(row[dimension.lower()])])
-        for dimension in DIMENSIONS
+        for dimension in dimensions
     )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from posture_pipeline.simulation import cloudwatch_limits
+from posture_pipeline.simulation import cloudwatch_dashboards, cloudwatch_limits
 from posture_pipeline.simulation.aws_config import Config
 from posture_pipeline.simulation.aws_errors import ServiceError, not_simulated
 from posture_pipeline.simulation.clock import SimulatedClock
@@ -275,14 +275,16 @@ class SimulationApplication:
             if fault is not None and fault.kind in _PASSED_ON_ERRORS:
                 call["fault"] = fault.kind
                 self._before(fault)
-            if service == "monitoring" and operation == "PutMetricData":
-                params = cloudwatch_limits.put_metric_data_params(
+            if service == "monitoring":
+                params = cloudwatch_limits.request_params(
                     body,
                     environ.get("CONTENT_TYPE", ""),
                     environ.get("HTTP_CONTENT_ENCODING", ""),
                 )
-                call["metrics"] = len(params.get("MetricData") or [])
-                cloudwatch_limits.check_put_metric_data(params, self.clock.now())
+                if operation == "PutMetricData":
+                    call["metrics"] = len(params.get("MetricData") or [])
+                    cloudwatch_limits.check_put_metric_data(params, self.clock.now())
+                cloudwatch_dashboards.check_request(operation, params)
             if self._passed_on_to is None:
                 raise not_simulated(service or "unsigned", operation)
         except ServiceError as error:

@@ -155,8 +155,8 @@ def _moment(value: object, where: str) -> dt.datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
-def put_metric_data_params(body: bytes, content_type: str, content_encoding: str) -> dict[str, Any]:
-    """Return the parameters of a PutMetricData request, in either form that clients send.
+def request_params(body: bytes, content_type: str, content_encoding: str) -> dict[str, Any]:
+    """Return the parameters of a CloudWatch request, in either form that clients send.
 
     Raises:
         ServiceError: the body is too large, or in a form that is not simulated.

@@ -18,7 +18,7 @@ from posture_pipeline.model.metrics import (
     acceptable_values,
     metric_data,
 )
-from posture_pipeline.schemas import WORKLOAD_SCORES
+from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
 
 COLLECTED_AT = datetime(2026, 11, 23, 6, 30, tzinfo=UTC)
 
@@ -103,3 +103,48 @@ def test_two_values_are_never_published_as_one(values: set[str | None]) -> None:
         assert 0 < len(name) <= MAX_DIMENSION_VALUE
         assert name.isascii()
         assert name.strip() == name
+
+
+def organization_scores(*rows: dict[str, Any]) -> pl.DataFrame:
+    least = {
+        "report": "fsbp",
+        "score": 60.0,
+        "passed": 6,
+        "failed": 3,
+        "unknown": 1,
+        "failed_findings": 11,
+        "collected_at": COLLECTED_AT,
+    }
+    return ORGANIZATION_SCORES.cast(pl.DataFrame([{**least, **row} for row in rows]))
+
+
+def test_the_organization_has_the_same_metrics_by_report_alone() -> None:
+    published = metric_data(scores({}), organization_scores({}))
+    own = [each for each in published.data if each.dimensions == (("Report", "fsbp"),)]
+    assert [(each.name, each.value) for each in own] == [
+        ("Score", 60.0),
+        ("Controls", 10.0),
+        ("FailedControls", 3.0),
+        ("Findings", 11.0),
+    ]
+    assert published.data == metric_data(scores({})).data + tuple(own)
+
+
+def test_no_score_of_the_organization_is_no_datum() -> None:
+    published = metric_data(WORKLOAD_SCORES.empty(), organization_scores({"score": None}))
+    assert [each.name for each in published.data] == ["Controls", "FailedControls", "Findings"]
+
+
+@given(st.text(max_size=8), st.text(max_size=8))
+def test_no_workload_has_the_metrics_of_the_organization(workload: str, environment: str) -> None:
+    published = metric_data(
+        scores({"workload": workload, "environment": environment}), organization_scores({})
+    )
+    identities = [(each.name, each.dimensions) for each in published.data]
+    assert len(set(identities)) == len(identities) == 8
+
+
+def test_a_name_of_dots_is_changed_since_a_dashboard_takes_it_for_the_line_above() -> None:
+    names = acceptable_values([".", "...", "a.b"])
+    assert names["a.b"] == "a.b"
+    assert not {".", "..."} & set(names.values())
