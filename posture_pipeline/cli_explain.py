@@ -14,6 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.explain_words import count, moved, what_happened
 
 if TYPE_CHECKING:
     from posture_pipeline.lake.store import Lake
@@ -283,19 +284,18 @@ def _headline(story: Story) -> str:
         have = ""
         if first is not None:
             have = f" The last known score is {first:.2f}, of {story.before.isoformat()}."
+        last, last_day = story.score["last_score"], story.score["last_score_date"]
+        if first is None and last is not None:
+            have = f" The last known score is {last:.2f}, of {last_day.isoformat()}."
         if second is not None:
-            have = f" On {story.after.isoformat()} it is {second:.2f}."
+            have += f" On {story.after.isoformat()} it is {second:.2f}."
+            if last is not None:
+                have += f" Compare the two with --from {last_day.isoformat()}."
         return f"{place}: {story.score['comparable']}, so there is no change to split.{have}"
     return (
         f"{place}: {first:.2f} on {story.before.isoformat()}, {second:.2f} on "
-        f"{story.after.isoformat()}: {_moved(story.change)}."
+        f"{story.after.isoformat()}: {moved(story.change)}."
     )
-
-
-def _moved(change: float) -> str:
-    if abs(change) < 0.005:
-        return "no change" if abs(change) < 1e-9 else "less than 0.01 points apart"
-    return f"{abs(change):.2f} points {'lower' if change < 0 else 'higher'}"
 
 
 def _summary(story: Story) -> str:
@@ -305,15 +305,15 @@ def _summary(story: Story) -> str:
     if not story.controls:
         return "No control changed its status."
     if story.change is None:
-        return f"{_count(len(story.controls), 'control')} changed status."
+        return f"{count(len(story.controls), 'control')} changed status."
     pieces = []
     if down:
-        pieces.append(f"{_count(len(down), 'control')} pulled it down by {-sum(down):.2f} points")
+        pieces.append(f"{count(len(down), 'control')} pulled it down by {-sum(down):.2f} points")
     if up:
-        pieces.append(f"{_count(len(up), 'control')} pulled it up by {sum(up):.2f} points")
+        pieces.append(f"{count(len(up), 'control')} pulled it up by {sum(up):.2f} points")
     neither = len(story.controls) - len(down) - len(up)
     if neither:
-        pieces.append(f"{_count(neither, 'control')} changed status without moving it")
+        pieces.append(f"{count(neither, 'control')} changed status without moving it")
     text = _and(pieces)
     return text[:1].upper() + text[1:] + "."
 
@@ -332,8 +332,8 @@ def _judged(story: Story) -> str:
     same = [f"{name} is {status} on both days" for name, status in claimed.unchanged.items()]
     aside = f" ({_and(same)})" if same else ""
     if verdict.share is None:
-        moved = "the same" if verdict.change <= TOLERANCE else _moved(verdict.change)
-        return f"{sentence} is false: the score is not lower but {moved}."
+        how_far = "the same" if verdict.change <= TOLERANCE else moved(verdict.change)
+        return f"{sentence} is false: the score is not lower but {how_far}."
     drop = f"{-verdict.change:.2f}"
     rest = [
         (row["part"], row["control_id"])
@@ -369,12 +369,12 @@ def _like_for_like(story: Story) -> str | None:
         return None
     change = row["score_after"] - row["score_before"]
     over = (
-        f"Like for like, over the {_count(row['accounts'], 'account')} and "
-        f"{_count(row['controls'], 'control')} that are there on both days"
+        f"Like for like, over the {count(row['accounts'], 'account')} and "
+        f"{count(row['controls'], 'control')} that are there on both days"
     )
     if story.change is not None and abs(change - story.change) < 0.005:
-        return f"{over}: the same, {_moved(change)}."
-    scores = f"{row['score_before']:.2f} to {row['score_after']:.2f}, {_moved(change)}"
+        return f"{over}: the same, {moved(change)}."
+    scores = f"{row['score_before']:.2f} to {row['score_after']:.2f}, {moved(change)}"
     why = "accounts or controls that are there on one day only"
     return f"{over}: {scores}. The rest comes from {why}."
 
@@ -416,94 +416,7 @@ def _told(row: Row) -> list[Row]:
 
 
 def _what_happened(cause: Row, story: Story) -> str:
-    """One cause in plain words: who, where, what."""
-    account = cause["account_id"]
-    name = story.names.get(account)
-    owner = f"{account} ({name})" if name else account
-    said = _sentence(cause, story)
-    if cause["resource_id"] is None:
-        # The whole account, or the whole control in it.
-        region = f", {cause['region']}" if cause["region"] else ""
-        return f"account {owner}{region}: {said}"
-    resource = _short(cause["resource_id"], account)
-    return f"{resource} in {owner}, {cause['region']}: {said}"
-
-
-def _sentence(cause: Row, story: Story) -> str:
-    from posture_pipeline.model.causes import ABSENT
-
-    since = (
-        f" since {cause['first_observed_at']:%Y-%m-%d %H:%M} UTC"
-        if cause["first_observed_at"]
-        else ""
-    )
-    detail = f" ({cause['detail']})" if cause["detail"] else ""
-    was = _STATES.get(cause["status_before"] or "", "was not there")
-    now = _STATES_NOW.get(cause["status_after"] or "", "is not there")
-    there = ""
-    thing = "the control" if cause["resource_id"] is None else "this resource"
-    if cause["status_after"] not in (None, ABSENT, "NO_DATA"):
-        there = f", {thing} {now} there"
-    elif cause["status_before"] not in (None, ABSENT, "NO_DATA"):
-        there = f", {thing} {was} there before"
-    whose = "" if cause["resource_id"] is None else "the account "
-    sent = whose and f"{whose}sent "
-    sentences = {
-        "new_failing_resource": f"was not there before, fails{since}",
-        "new_passing_resource": "was not there before, passes",
-        "regression": f"passed before, fails{since}",
-        "fixed": f"{was} before, passes{since}",
-        "resource_gone": f"{was} before, the resource is gone{detail}",
-        "suppressed": f"{was} before, suppressed{detail}",
-        "unsuppressed": f"is no longer suppressed, {now}",
-        "control_added": f"the control is new in the report, {now}",
-        "control_removed": f"the control is no longer in the report, {was} before",
-        "account_joined": f"{whose}joined{there}",
-        "account_left": f"{whose}left{there}",
-        "account_moved": f"{whose}moved {cause['detail'] or ''}{there}",
-        "could_not_be_evaluated": f"{was} before, could not be evaluated{detail}",
-        "evaluated_again": f"could not be evaluated before, {now}",
-        "archived": f"{was} before, finding{detail or ' archived'}",
-        "aged_out": (
-            f"{was} before, now without a finding: AWS deletes findings after 90 days without an "
-            f"update{detail}; this is no fix"
-        ),
-        "account_silent": f"{sent}no findings on {story.after.isoformat()}{there}",
-        "account_back": f"{whose}sends findings again{there}",
-        "no_evidence": f"{was} before, {now}, and nothing collected says why{detail}",
-        "method_changed": f"{was} before, {now}: counted by another method, not changed",
-        "settings_changed": f"{was} before, {now}: counted by other settings, not changed",
-    }
-    return " ".join(sentences[cause["cause"]].split())
-
-
-_STATES = {
-    "PASSED": "passed",
-    "FAILED": "failed",
-    "UNKNOWN": "could not be evaluated",
-    "SUPPRESSED": "was suppressed",
-    "ABSENT": "was not there",
-    "NO_DATA": "had no data",
-}
-_STATES_NOW = {
-    "PASSED": "passes",
-    "FAILED": "fails",
-    "UNKNOWN": "cannot be evaluated",
-    "SUPPRESSED": "is suppressed",
-    "ABSENT": "is not there",
-    "NO_DATA": "has no data",
-}
-
-
-def _short(resource: str, account: str) -> str:
-    """A resource without the part of its ARN that is said anyway."""
-    if resource.startswith("AWS::::Account:"):
-        return "the account itself"
-    return resource.split(":", 5)[-1] if resource.startswith("arn:") else resource or account
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return what_happened(cause, story.names, story.after)
 
 
 def _and(texts: Sequence[str]) -> str:
@@ -538,7 +451,7 @@ def _cause_title(cause: str, rows: list[Row], story: Story) -> str:
     from posture_pipeline.model.causes import CAUSES
 
     points = f"{_total(rows):+.2f} points, " if story.change is not None else ""
-    return f"{points}{_count(len(rows), 'control')}: {CAUSES[cause]}"
+    return f"{points}{count(len(rows), 'control')}: {CAUSES[cause]}"
 
 
 def _as_text(story: Story) -> str:
@@ -606,7 +519,7 @@ def _controls_left_out(rows: list[Row], story: Story) -> list[str]:
     if not rest:
         return []
     worth = f", together {_total(rest):+.2f} points" if story.change is not None else ""
-    return [f"and {_count(len(rest), 'more control')}{worth}"]
+    return [f"and {count(len(rest), 'more control')}{worth}"]
 
 
 def _markdown(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The report pages: an organization page and a page a workload, made from what the lake holds."""
