@@ -39,16 +39,24 @@ format: $(STAMP) ## Put the code into the house format
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(STAMP) ## Write docs/tables.md anew from the schemas
+docs: $(STAMP) ## Write docs/tables.md anew, and the answers in docs/queries.md
 	$(BIN)/python -m posture_pipeline.table_docs > docs/tables.md
+	$(BIN)/python -m posture_pipeline_tests.query_examples
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## Make the pictures of the report pages in docs/images anew (needs Chromium)
+	$(BIN)/python -m posture_pipeline_tests.screenshots
 
 .PHONY: setup
 setup: $(STAMP) ## Set up the environment in .venv
 
 .PHONY: lock
-lock: $(STAMP) ## Choose the newest allowed versions and write requirements.lock
+lock: $(STAMP) ## Choose the newest allowed versions and write both requirements.lock
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-annotate --extra dev setup.cfg -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-annotate --extra deploy --constraint requirements.lock setup.cfg \
+		-o deploy/requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and the demo

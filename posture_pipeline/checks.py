@@ -10,24 +10,33 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from posture_pipeline.assets.day_by_day import checked_by_day
 from posture_pipeline.lake import explanation, snapshot
+from posture_pipeline.lake.staleness import outdated_comparisons
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.model import exceptions as exception_rules
 from posture_pipeline.model.changes import parts_that_do_not_add_up
 from posture_pipeline.model.consistency import (
     inconsistent_scores,
     missing_or_double_accounts,
     unexplained_moves,
 )
+from posture_pipeline.model.reconcile import differences_without_reason
 from posture_pipeline.partitions import day_of
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    AWS_COMPLIANCE,
     CONTROL_STATUS,
+    EXCEPTIONS,
+    FINDING_CHANGES,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
     RAW_FINDING_PAGES,
+    RECONCILIATION,
     SCORE_CHANGES,
+    SILENT_SOURCES,
     WORKLOAD_SCORES,
 )
 from posture_pipeline.settings import Settings
@@ -152,12 +161,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         partitions_def=daily,
         description="Every active account stands exactly once in each report.",
     )
+    @checked_by_day
     def every_account_is_scored_once(
-        context: dg.AssetCheckExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
-        day = day_of(context)
         wrong = missing_or_double_accounts(
             lake.read(ACCOUNT_SCORES, day),
             snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day)),
@@ -170,11 +179,10 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         partitions_def=daily,
         description="Every account resolves to a workload and an environment.",
     )
-    def accounts_have_a_workload(
-        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
-    ) -> dg.AssetCheckResult:
+    @checked_by_day
+    def accounts_have_a_workload(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         rows = (
-            lake.read(ACCOUNT_SCORES, day_of(context))
+            lake.read(ACCOUNT_SCORES, day)
             .filter(pl.col("workload_source") == "account_name")
             .unique("account_id")
             .sort("account_id")
@@ -188,10 +196,8 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         partitions_def=daily,
         description="Every active account has findings; a silent one has no score.",
     )
-    def no_account_is_silent(
-        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
-    ) -> dg.AssetCheckResult:
-        day = day_of(context)
+    @checked_by_day
+    def no_account_is_silent(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         with_findings = snapshot.findings_of(lake, day).select("account_id").unique().collect()
         rows = (
             lake.read(ACCOUNT_SCORES, day)
@@ -201,6 +207,22 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         )
         return _none_wrong(
             rows, ["account_id", "account_name"], severity=dg.AssetCheckSeverity.WARN
+        )
+
+    @dg.asset_check(
+        asset=FINDING_CHANGES.name,
+        partitions_def=daily,
+        description=(
+            "Every product still sends findings from each region and account that it sent some "
+            "from; scores that silence would raise are withheld."
+        ),
+    )
+    @checked_by_day
+    def no_source_is_silent(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        return _none_wrong(
+            lake.read(SILENT_SOURCES, day),
+            ["account_id", "region", "product_name", "last_seen", "findings"],
+            severity=dg.AssetCheckSeverity.WARN,
         )
 
     def scores_are_sane(table_name: str) -> dg.AssetChecksDefinition:
@@ -216,10 +238,9 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
             partitions_def=daily,
             description="Scores are within 0 and 100, failed within expected, counts add up.",
         )
-        def sane(
-            context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
-        ) -> dg.AssetCheckResult:
-            wrong = inconsistent_scores(lake.read(table, day_of(context)))
+        @checked_by_day
+        def sane(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+            wrong = inconsistent_scores(lake.read(table, day))
             return _none_wrong(wrong, [*table.key, "score", "passed", "failed", "expected"])
 
         return sane
@@ -234,12 +255,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
             "without a control whose status changed."
         ),
     )
+    @checked_by_day
     def score_moves_have_a_control_behind_them(
-        context: dg.AssetCheckExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
-        day = day_of(context)
         earlier = [each for each in lake.days(WORKLOAD_SCORES.name) if each < day]
         if not earlier or lake.commit_of(CONTROL_STATUS.name, earlier[-1]) is None:
             return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
@@ -262,12 +283,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         partitions_def=daily,
         description="The parts of every score add up to its change since the day compared with.",
     )
+    @checked_by_day
     def parts_add_up_to_the_change(
-        context: dg.AssetCheckExecutionContext,
+        day: date,
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
-        day = day_of(context)
         compared_with = lake.require(SCORE_CHANGES.name, day).details["compared_with"]
         if compared_with is None:
             return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
@@ -283,6 +304,86 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
             compared_with=compared_with,
         )
 
+    @dg.asset_check(
+        asset=EXCEPTIONS.name,
+        partitions_def=daily,
+        description=(
+            "No open exception is past its agreed end, or within checks.exception_days of it; the "
+            "ends are in the exceptions file of the settings."
+        ),
+    )
+    @checked_by_day
+    def exceptions_are_in_date(
+        day: date,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        unused = lake.require(EXCEPTIONS.name, day).details["unused_entries"]
+        rows = exception_rules.out_of_date(
+            lake.read(EXCEPTIONS, day), day, days=settings.checks.exception_days
+        )
+        return _none_wrong(
+            rows,
+            ["until", "expired", "control_id", "account_id", "resource_id", "owner", "points"],
+            severity=dg.AssetCheckSeverity.WARN,
+            expired=rows.filter("expired").height,
+            lines_without_open_exception=len(unused),
+            first_of_these_lines=unused[:NAMES_SHOWN],
+        )
+
+    @dg.asset_check(
+        asset=SCORE_CHANGES.name,
+        partitions_def=daily,
+        description=(
+            "The changes of the day, and of the next stored one, compare what is stored: no day "
+            "was computed again since. `posture replay` makes them again."
+        ),
+    )
+    @checked_by_day
+    def compared_with_what_is_stored(
+        day: date, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        return _none_wrong(
+            outdated_comparisons(lake, day),
+            ["date", "compared_with", "computed_again"],
+            severity=dg.AssetCheckSeverity.WARN,
+        )
+
+    @dg.asset_check(
+        asset=AWS_COMPLIANCE.name,
+        partitions_def=daily,
+        description="AWS Config could be asked for its own figures of the conformance packs.",
+    )
+    def config_figures_could_be_read(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        commit = lake.require(AWS_COMPLIANCE.name, day_of(context))
+        reason = commit.details.get("incomplete")
+        return dg.AssetCheckResult(
+            passed=reason is None,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"rows": commit.rows, "left_out": reason or "nothing"},
+        )
+
+    @dg.asset_check(
+        asset=RECONCILIATION.name,
+        partitions_def=daily,
+        description=(
+            "The parts of every difference from AWS Config's own figure add up to it, and each has "
+            "a reason."
+        ),
+    )
+    @checked_by_day
+    def our_pack_scores_agree_with_config(
+        day: date, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        wrong = differences_without_reason(lake.read(RECONCILIATION, day))
+        return _none_wrong(
+            wrong,
+            ["report", "account_id", "region", "unit", "control_id", "difference", "parts"],
+            severity=dg.AssetCheckSeverity.WARN,
+        )
+
     return [
         every_shard_is_complete,
         every_record_is_accounted_for,
@@ -292,12 +393,17 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         every_account_is_scored_once,
         accounts_have_a_workload,
         no_account_is_silent,
+        no_source_is_silent,
         *(
             scores_are_sane(table.name)
             for table in (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)
         ),
         score_moves_have_a_control_behind_them,
         parts_add_up_to_the_change,
+        compared_with_what_is_stored,
+        exceptions_are_in_date,
+        config_figures_could_be_read,
+        our_pack_scores_agree_with_config,
     ]
 
 
@@ -306,7 +412,7 @@ def _none_wrong(
     columns: list[str],
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
-    **facts: str,
+    **facts: str | int | list[int],
 ) -> dg.AssetCheckResult:
     """Passed when there are no rows; otherwise the first of them are shown."""
     from posture_pipeline.metadata import preview

@@ -148,6 +148,28 @@ def _parser() -> argparse.ArgumentParser:
     run = add("run", commands.run, "Collect, score and publish one day (today).")
     run.add_argument("--date", type=_day, metavar="D", help="day, YYYY-MM-DD (default: today, UTC)")
 
+    replay = add(
+        "replay",
+        _replay,
+        "Compute stored days again after a rule or the settings changed, without AWS.",
+    )
+    replay.add_argument(
+        "--from",
+        dest="from_",
+        type=_day,
+        metavar="D1",
+        help="first day (default: the oldest stored one)",
+    )
+    replay.add_argument(
+        "--to", type=_day, metavar="D2", help="last day (default: the newest stored one)"
+    )
+    replay.add_argument(
+        "--report",
+        nargs="+",
+        metavar="R",
+        help="say only what became of these reports; all are computed",
+    )
+
     import_ = add(
         "import",
         commands.import_findings,
@@ -166,6 +188,9 @@ def _parser() -> argparse.ArgumentParser:
     scores = add("scores", commands.scores, "Show the scores of a day.")
     scores.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     scores.add_argument("--report", metavar="R", help="one report (default: all)")
+    scores.add_argument(
+        "--method", metavar="M", help="as this version of the method made them (default: the last)"
+    )
     scores.add_argument(
         "--scope", choices=("account", "workload", "organization"), default="workload"
     )
@@ -223,6 +248,66 @@ def _parser() -> argparse.ArgumentParser:
     backlog.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     _add_format(backlog)
 
+    exceptions = add(
+        "exceptions",
+        _exceptions,
+        "Show what is suppressed, by whom and until when, and the points it is worth.",
+    )
+    exceptions.add_argument("--report", metavar="R", help="one report (default: all)")
+    exceptions.add_argument("--workload", metavar="W", help="a workload, with --environment")
+    exceptions.add_argument("--environment", metavar="E")
+    exceptions.add_argument("--account", metavar="ID", help="an account id")
+    exceptions.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+    exceptions.add_argument("--all", action="store_true", help="also those that ended on the day")
+    _add_format(exceptions)
+
+    remediation = add(
+        "remediation",
+        _remediation,
+        "Show how long failures last, which are open longest, and what keeps coming back.",
+    )
+    remediation.add_argument("--report", metavar="R", required=True)
+    remediation.add_argument("--workload", metavar="W", help="a workload, with --environment")
+    remediation.add_argument("--environment", metavar="E")
+    remediation.add_argument("--account", metavar="ID", help="an account id")
+    remediation.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+    _add_format(remediation)
+
+    dashboards = add(
+        "dashboards", _dashboards, "Show CloudWatch dashboards and alarms, put them, or a template."
+    )
+    dashboards.add_argument(
+        "--format",
+        choices=("text", "json", "cloudformation"),
+        default="text",
+        help="names; bodies and alarms; or a CloudFormation template of both (default: text)",
+    )
+    dashboards.add_argument(
+        "--put",
+        action="store_true",
+        help="put what the settings enable, and remove ours of workloads that are gone",
+    )
+    dashboards.add_argument(
+        "--workload", metavar="W", action="append", help="of this workload only; may be repeated"
+    )
+    dashboards.add_argument(
+        "--organization", action="store_true", help="of the organization only, or as well"
+    )
+    dashboards.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+
+    reconcile = add(
+        "reconcile",
+        _reconcile,
+        "Show our scores beside the figures AWS itself shows, and why they differ.",
+    )
+    reconcile.add_argument("--report", metavar="R", help="one report (default: all)")
+    reconcile.add_argument("--account", metavar="ID", help="an account id (default: all there are)")
+    reconcile.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+    _add_format(reconcile)
+
+    report = add("report", _report, "Write the report pages of the newest day into the lake.")
+    report.add_argument("--open", action="store_true", help="open them in the browser")
+
     query = add("query", commands.query, "Ask the catalog in SQL (DuckDB), read-only.")
     query.add_argument("sql", metavar="SQL")
     _add_format(query)
@@ -239,6 +324,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _replay(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_replay import replay
+
+    return replay(arguments)
+
+
 def _explain(arguments: argparse.Namespace) -> int:
     from posture_pipeline.cli_explain import explain
 
@@ -249,6 +340,36 @@ def _backlog(arguments: argparse.Namespace) -> int:
     from posture_pipeline.cli_backlog import backlog
 
     return backlog(arguments)
+
+
+def _exceptions(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_exceptions import exceptions
+
+    return exceptions(arguments)
+
+
+def _remediation(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_remediation import remediation
+
+    return remediation(arguments)
+
+
+def _dashboards(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_dashboards import dashboards
+
+    return dashboards(arguments)
+
+
+def _reconcile(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_reconcile import reconcile
+
+    return reconcile(arguments)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_report import report
+
+    return report(arguments)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:

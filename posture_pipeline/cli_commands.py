@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.errors import InputError, SettingsError
 
@@ -81,6 +81,8 @@ def demo(arguments: argparse.Namespace) -> int:
         "      what fails in one workload\n"
         f"  {posture} explain --report fsbp --organization{option}\n"
         "      what changed since yesterday, and why\n"
+        f"  {posture} report --open{option}\n"
+        "      the pages: scores, trends, what changed and why, what to fix\n"
         f"  {posture} query \"FROM trend('payments', 'production')\"{option}\n"
         "      how it came to that, in SQL\n"
         f"  {posture} init\n"
@@ -213,7 +215,9 @@ def scores(arguments: argparse.Namespace) -> int:
     lake = existing_lake(settings)
     scope = table(f"{arguments.scope}_scores")
     day = arguments.date or _newest(lake, scope.name)
-    rows = lake.read(scope, day).sort([name for name in scope.key if name != "account_id"])
+    rows = lake.read(scope, day, method=arguments.method).sort(
+        [name for name in scope.key if name != "account_id"]
+    )
     if arguments.report is not None:
         rows = _only(rows, "report", arguments.report, day)
 
@@ -526,7 +530,7 @@ def _one_report(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -
     from posture_pipeline.cli_output import cell, new_table, score_cell
 
     keys = _SCOPE_COLUMNS[scope]
-    counts = ["passed", "failed", "unknown", "no_data", "assumed", "failed_findings"]
+    counts = ["passed", "failed", "unknown", "no_data", "assumed", "carried", "failed_findings"]
     table = new_table(
         f"{rows['report'][0]} by {scope}, {day.isoformat()}",
         [
@@ -543,9 +547,17 @@ def _one_report(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -
             score_cell(row["score"], settings.thresholds),
             score_cell(row["resource_score"], settings.thresholds),
             *(cell(row[count]) for count in counts),
-            cell(row["reason"]),
+            escape(_why_no_score(row)),
         )
     return table
+
+
+def _why_no_score(row: dict[str, Any]) -> str:
+    """The reason of a missing score, with the last one there was."""
+    last = ""
+    if row["last_score"] is not None:
+        last = f" (last: {row['last_score']:.2f} on {row['last_score_date'].isoformat()})"
+    return f"{row['reason'] or ''}{last}"
 
 
 def _controls_table(rows: pl.DataFrame, title: str) -> Table:

@@ -6,17 +6,23 @@ Nothing here reads the network or a file other than the settings.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
+from posture_pipeline.assets.dashboards import dashboards_assets
+from posture_pipeline.assets.exceptions import exceptions_assets
 from posture_pipeline.assets.findings import findings_assets
 from posture_pipeline.assets.history import history_assets
 from posture_pipeline.assets.ingest import ingest_assets
 from posture_pipeline.assets.publish import publish_assets
+from posture_pipeline.assets.reconcile import reconcile_assets
+from posture_pipeline.assets.remediation import remediation_assets
+from posture_pipeline.assets.report import report_assets
 from posture_pipeline.assets.scores import scores_assets
-from posture_pipeline.automation import daily_job, daily_schedule
+from posture_pipeline.automation import daily_job, daily_schedule, replay_job
 from posture_pipeline.checks import asset_checks
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.partitions import daily_snapshots
@@ -35,8 +41,20 @@ def build_definitions(
             `tell` (takes lines of progress).
 
     Returns:
-        Assets, checks, the daily job and its schedule.
+        Assets, checks, the daily job with its schedule, and the job that computes days again.
     """
+    with warnings.catch_warnings():
+        # Backfill policies are a beta of Dagster, and the daily job holds assets with and without
+        # one (it then runs a day at a time): both are meant.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        warnings.filterwarnings("ignore", "Asset job .* varying BackfillPolicies")
+        definitions = _definitions(settings, resources or {})
+        # Jobs are put together when they are first asked for; here nobody hears the warnings.
+        definitions.get_repository_def().get_all_jobs()
+    return definitions
+
+
+def _definitions(settings: Settings, resources: Mapping[str, Any]) -> dg.Definitions:
     daily = daily_snapshots(settings.start_date)
     job = daily_job(daily)
 
@@ -45,16 +63,22 @@ def build_definitions(
         with source_of(settings) as made:
             yield made
 
+    assets = [
+        *ingest_assets(daily),
+        *findings_assets(daily),
+        *scores_assets(daily),
+        *exceptions_assets(daily),
+        *remediation_assets(daily),
+        *history_assets(daily),
+        *reconcile_assets(daily),
+        *publish_assets(daily),
+        *dashboards_assets(daily),
+        *report_assets(daily),
+    ]
     return dg.Definitions(
-        assets=[
-            *ingest_assets(daily),
-            *findings_assets(daily),
-            *scores_assets(daily),
-            *history_assets(daily),
-            *publish_assets(daily),
-        ],
+        assets=assets,
         asset_checks=asset_checks(daily),
-        jobs=[job],
+        jobs=[job, replay_job(assets)],
         schedules=[daily_schedule(job, settings)],
         resources={
             "lake": dg.ResourceDefinition(lambda _: Lake(settings.lake)),
@@ -63,7 +87,7 @@ def build_definitions(
             "tell": dg.ResourceDefinition(lambda _: lambda _line: None),
             **{
                 key: dg.ResourceDefinition.hardcoded_resource(value)
-                for key, value in (resources or {}).items()
+                for key, value in resources.items()
             },
         },
     )

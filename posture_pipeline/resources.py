@@ -17,7 +17,10 @@ import polars as pl
 
 from posture_pipeline.aws.clients import AwsClients
 from posture_pipeline.aws.cloudwatch import PublishedMetrics, publish
+from posture_pipeline.aws.compliance import Compliance, aws_compliance
 from posture_pipeline.aws.controls import expected_controls
+from posture_pipeline.aws.dashboards import Updated
+from posture_pipeline.aws.dashboards import update as update_dashboards
 from posture_pipeline.aws.organizations import organization_accounts
 from posture_pipeline.aws.rate import RateBudget
 from posture_pipeline.aws.security_hub import Progress, collect, ensure_day_is_today
@@ -26,10 +29,11 @@ from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.saved_findings import import_files
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.expected import controls_of_settings
-from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS, RAW_FINDING_PAGES
+from posture_pipeline.schemas import AWS_COMPLIANCE, ORGANIZATION_ACCOUNTS, RAW_FINDING_PAGES
 from posture_pipeline.settings import Report, Settings
 
 if TYPE_CHECKING:
+    from posture_pipeline.model.dashboards import Wanted
     from posture_pipeline.model.metrics import MetricDatum
 
 Tell = Callable[[str], None]
@@ -59,12 +63,20 @@ class SnapshotSource(Protocol):
         """What the reports expect, as `expected_controls` rows."""
         ...
 
+    def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
+        """What AWS Config itself says of the reports' packs, as `aws_compliance` rows."""
+        ...
+
     def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
         """Puts the day's finding pages into the lake."""
         ...
 
     def publish(self, data: Sequence[MetricDatum]) -> PublishedMetrics | None:
         """Publishes metrics; null where there is nowhere to publish to."""
+        ...
+
+    def dashboards(self, wanted: Wanted) -> Updated | None:
+        """Brings dashboards and alarms to what is wanted; null where there is nowhere to."""
         ...
 
 
@@ -87,6 +99,11 @@ class AwsSource:
     def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
         """The controls as Security Hub and Config define them today."""
         return expected_controls(self.clients, reports, day=day)
+
+    def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
+        """The compliance as AWS Config has it now, in every region that is collected from."""
+        regions = self.settings.aws.collect_regions
+        return aws_compliance(self.clients, reports, regions, day=day)
 
     def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
         """Collects from GetFindings; goes on where an unfinished run of the day stopped."""
@@ -134,6 +151,10 @@ class AwsSource:
         namespace = self.settings.metrics.namespace
         return publish(self.clients, namespace, points, now=self.clients.now())
 
+    def dashboards(self, wanted: Wanted) -> Updated | None:
+        """Puts, leaves and removes CloudWatch dashboards and alarms."""
+        return update_dashboards(self.clients, wanted)
+
 
 class SavedFindings:
     """Findings saved in files: the snapshot of a day with no AWS access at all."""
@@ -158,6 +179,13 @@ class SavedFindings:
         """What the settings say; for the rest the findings and other days are asked later."""
         return controls_of_settings(reports, day)
 
+    def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
+        """Nothing: files hold findings, and not what AWS Config made of them."""
+        del day
+        packs = any(report.conformance_pack for report in reports)
+        said = "The findings were imported, so AWS Config was not asked for its own figures."
+        return Compliance(AWS_COMPLIANCE.empty(), said if packs else None)
+
     def collect(self, lake: Lake, day: date, tell: Tell) -> Commit:
         """Puts the files' records into pages."""
         noon = datetime.combine(day, time(12), tzinfo=UTC)
@@ -169,6 +197,11 @@ class SavedFindings:
     def publish(self, data: Sequence[MetricDatum]) -> PublishedMetrics | None:
         """There is nowhere to publish to."""
         del data
+        return None
+
+    def dashboards(self, wanted: Wanted) -> Updated | None:
+        """Nor anywhere to put a dashboard."""
+        del wanted
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from posture_pipeline.aws import cloudwatch, organizations, security_hub
+from posture_pipeline.aws import cloudwatch, compliance, dashboards, organizations, security_hub
 from posture_pipeline.aws.clients import AwsClients, NotEnabledError, aws_call, error_code
 from posture_pipeline.aws.security_hub import shards, standard_arn
 from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
@@ -76,6 +76,7 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
                 "the rules of the conformance packs",
                 lambda: _describe_pack_rules(clients, packs[0]),
             ),
+            *_compliance_calls(clients, packs[0]),
         ]
     results += [
         _tried(
@@ -99,6 +100,10 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
                 lambda: _put_metric_data(clients, settings.metrics.namespace),
             ),
         ]
+    if settings.dashboards.enabled:
+        results += _dashboard_calls(clients, settings.dashboards.prefix)
+    if settings.alarms.enabled:
+        results += _alarm_calls(clients, settings.dashboards.prefix)
     return results
 
 
@@ -203,6 +208,58 @@ def _describe_pack_rules(clients: AwsClients, pack: str) -> str:
     )
 
 
+def _compliance_calls(clients: AwsClients, pack: str) -> list[PermissionResult]:
+    """What `posture reconcile` holds our figures against; a run goes on without."""
+    api = clients.config()
+    aggregator = clients.aws.config_aggregator
+
+    def scores() -> str:
+        with aws_call(compliance.SCORES_ACTION, place=clients.region, aws=clients.aws):
+            api.list_conformance_pack_compliance_scores(Limit=1)
+        return "AWS's own scores of the conformance packs can be read."
+
+    def details() -> str:
+        # As above: the plain name need not exist.
+        return _refused_for_content(
+            compliance.DETAILS_ACTION,
+            clients,
+            {"NoSuchConformancePackException"},
+            lambda: api.get_conformance_pack_compliance_details(ConformancePackName=pack, Limit=1),
+        )
+
+    def aggregated() -> str:
+        with aws_call(compliance.AGGREGATE_ACTION, place=clients.region, aws=clients.aws):
+            api.describe_aggregate_compliance_by_conformance_packs(
+                ConfigurationAggregatorName=aggregator or "", Limit=1
+            )
+        return "The packs of all accounts can be read through the aggregator."
+
+    results = [
+        _tried(
+            compliance.SCORES_ACTION,
+            "AWS's own scores of the packs, for posture reconcile",
+            scores,
+            required=False,
+        ),
+        _tried(
+            compliance.DETAILS_ACTION,
+            "what AWS evaluates in the packs, for posture reconcile",
+            details,
+            required=False,
+        ),
+    ]
+    if aggregator is not None:
+        results.append(
+            _tried(
+                compliance.AGGREGATE_ACTION,
+                "the packs of all accounts, for posture reconcile",
+                aggregated,
+                required=False,
+            )
+        )
+    return results
+
+
 def _list_accounts(clients: AwsClients) -> str:
     with aws_call(organizations.LIST_ACTION, place=clients.region, aws=clients.aws):
         clients.organizations().list_accounts(MaxResults=1)
@@ -227,19 +284,71 @@ def _list_tags(clients: AwsClients) -> str:
     return "The tags of an account can be read."
 
 
+_CLOUDWATCH_CONTENT_CODES = {
+    "DashboardInvalidInputError",
+    "DashboardNotFoundError",
+    "InvalidParameterCombination",
+    "InvalidParameterCombinationException",
+    "InvalidParameterInput",
+    "InvalidParameterValue",
+    "InvalidParameterValueException",
+    "MissingParameter",
+    "MissingRequiredParameterException",
+    "ResourceNotFound",
+    "ValidationError",
+}
+
+
+def _dashboard_calls(clients: AwsClients, prefix: str) -> list[PermissionResult]:
+    """The calls that dashboards need; a run without them publishes the scores all the same."""
+    name = f"{prefix}-permission-trial"
+    api = clients.cloudwatch()
+    calls: list[tuple[str, Callable[[], object]]] = [
+        (dashboards.LIST, lambda: api.list_dashboards(DashboardNamePrefix=name)),
+        (dashboards.GET, lambda: api.get_dashboard(DashboardName=name)),
+        (
+            dashboards.PUT,
+            lambda: api.put_dashboard(DashboardName=name, DashboardBody="no dashboard"),
+        ),
+        (dashboards.DELETE, lambda: api.delete_dashboards(DashboardNames=[])),
+    ]
+    return _optional_calls(clients, calls, "the dashboards (dashboards.enabled)")
+
+
+def _alarm_calls(clients: AwsClients, prefix: str) -> list[PermissionResult]:
+    """The calls that alarms need; likewise."""
+    name = f"{prefix}-permission-trial"
+    api = clients.cloudwatch()
+    # An alarm on no metric is refused.
+    alarm: Any = {
+        "AlarmName": name,
+        "EvaluationPeriods": 1,
+        "ComparisonOperator": "LessThanThreshold",
+    }
+    calls: list[tuple[str, Callable[[], object]]] = [
+        (dashboards.DESCRIBE_ALARMS, lambda: api.describe_alarms(AlarmNamePrefix=name)),
+        (dashboards.PUT_ALARM, lambda: api.put_metric_alarm(**alarm)),
+        (dashboards.DELETE_ALARMS, lambda: api.delete_alarms(AlarmNames=[])),
+    ]
+    return _optional_calls(clients, calls, "the alarms (alarms.enabled)")
+
+
+def _optional_calls(
+    clients: AwsClients, calls: list[tuple[str, Callable[[], object]]], needed_for: str
+) -> list[PermissionResult]:
+    def trial(action: str, call: Callable[[], object]) -> Try:
+        return lambda: _refused_for_content(action, clients, _CLOUDWATCH_CONTENT_CODES, call)
+
+    return [
+        _tried(action, needed_for, trial(action, call), required=False) for action, call in calls
+    ]
+
+
 def _put_metric_data(clients: AwsClients, namespace: str) -> str:
     return _refused_for_content(
         cloudwatch.ACTION,
         clients,
-        {
-            "InvalidParameterCombination",
-            "InvalidParameterCombinationException",
-            "InvalidParameterValue",
-            "InvalidParameterValueException",
-            "MissingParameter",
-            "MissingRequiredParameterException",
-            "ValidationError",
-        },
+        _CLOUDWATCH_CONTENT_CODES,
         lambda: clients.cloudwatch().put_metric_data(Namespace=namespace, MetricData=[]),
     )
 

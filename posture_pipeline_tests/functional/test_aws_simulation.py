@@ -26,7 +26,7 @@ from posture_pipeline.errors import (
 )
 from posture_pipeline.model.collection import ShardPosition
 from posture_pipeline.schemas import EXPECTED_CONTROLS, ORGANIZATION_ACCOUNTS
-from posture_pipeline.settings import Accounts, Aws, Report, Settings
+from posture_pipeline.settings import Accounts, Alarms, Aws, Report, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import RateLimit, SimulationSettings
 
@@ -575,7 +575,8 @@ def test_a_missing_permission_to_publish_is_named(
 
 
 def results(clients: AwsClients) -> dict[str, PermissionResult]:
-    found = try_permissions(clients, Settings(aws=clients.aws, reports=REPORTS))
+    own = Settings(aws=clients.aws, reports=REPORTS, alarms=Alarms(enabled=True))
+    found = try_permissions(clients, own)
     return {result.action: result for result in found}
 
 
@@ -589,12 +590,22 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "securityhub:BatchGetStandardsControlAssociations",
         "config:DescribeConformancePacks",
         "config:DescribeConformancePackCompliance",
+        "config:ListConformancePackComplianceScores",
+        "config:GetConformancePackComplianceDetails",
         "organizations:ListAccounts",
         "organizations:ListTagsForResource",
         "cloudwatch:PutMetricData",
+        "cloudwatch:ListDashboards",
+        "cloudwatch:GetDashboard",
+        "cloudwatch:PutDashboard",
+        "cloudwatch:DeleteDashboards",
+        "cloudwatch:DescribeAlarms",
+        "cloudwatch:PutMetricAlarm",
+        "cloudwatch:DeleteAlarms",
     }
     assert {result.ok for result in found.values()} == {True}
-    assert all(call["status"] == 400 for call in hub.calls("PutMetricData"))
+    for operation in ("PutMetricData", "PutDashboard", "DeleteDashboards", "PutMetricAlarm"):
+        assert all(call["status"] == 400 for call in hub.calls(operation)), operation
 
 
 @pytest.mark.parametrize(
@@ -604,9 +615,13 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "securityhub:ListSecurityControlDefinitions",
         "config:DescribeConformancePacks",
         "config:DescribeConformancePackCompliance",
+        "config:ListConformancePackComplianceScores",
+        "config:GetConformancePackComplianceDetails",
         "organizations:ListAccounts",
         "organizations:ListTagsForResource",
         "cloudwatch:PutMetricData",
+        "cloudwatch:PutDashboard",
+        "cloudwatch:PutMetricAlarm",
     ],
 )
 def test_a_missing_permission_is_named_with_what_it_is_needed_for(

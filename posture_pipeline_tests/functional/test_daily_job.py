@@ -49,13 +49,21 @@ ASSETS = {
     "raw_finding_pages",
     "merged_findings",
     "account_findings",
+    "aws_compliance",
+    "finding_changes",
     "control_status",
     "account_scores",
     "workload_scores",
     "organization_scores",
     "score_changes",
+    "exceptions",
+    "remediation",
+    "time_to_fix",
+    "reconciliation",
     "posture_catalog",
     "cloudwatch_metrics",
+    "cloudwatch_dashboards",
+    "posture_report",
 }
 
 
@@ -178,7 +186,9 @@ def test_what_was_published_is_on_the_asset(two_days: SimulatedDays) -> None:
     metadata = event.asset_materialization.metadata
     scores = two_days.lake.read(WORKLOAD_SCORES, SECOND)
     without = scores["score"].null_count()
-    assert metadata["sent"].value == 4 * scores.height - without
+    own = two_days.lake.read(ORGANIZATION_SCORES, SECOND)
+    without += own["score"].null_count()
+    assert metadata["sent"].value == 4 * (scores.height + own.height) - without
     assert metadata["namespace"].value == "SecurityPosture"
 
 
@@ -453,7 +463,10 @@ def test_a_silent_account_has_no_score_a_reason_and_no_metric(days: SimulatedDay
     event = days.instance.get_latest_materialization_event(dg.AssetKey("cloudwatch_metrics"))
     assert event is not None
     assert event.asset_materialization is not None
-    assert event.asset_materialization.metadata["sent"].value == 4 * rows.height - without
+    own = days.lake.read(ORGANIZATION_SCORES, day)
+    without += own["score"].null_count()
+    sent = event.asset_materialization.metadata["sent"].value
+    assert sent == 4 * (rows.height + own.height) - without
 
 
 def test_progress_of_the_collection_is_told_as_it_comes(days: SimulatedDays) -> None:

@@ -25,17 +25,26 @@ ROOT = Path(__file__).parents[2]
 GRAPH = {
     "organization_accounts": (set(), "ingest"),
     "expected_controls": (set(), "ingest"),
+    "aws_compliance": (set(), "ingest"),
     "raw_finding_pages": (set(), "ingest"),
     "merged_findings": ({"raw_finding_pages"}, "findings"),
     "account_findings": ({"merged_findings"}, "findings"),
-    "control_status": (
+    "finding_changes": (
         {"account_findings", "organization_accounts", "expected_controls"},
+        "findings",
+    ),
+    "control_status": (
+        {"account_findings", "organization_accounts", "expected_controls", "finding_changes"},
         "scores",
     ),
     "account_scores": ({"control_status"}, "scores"),
     "workload_scores": ({"account_scores"}, "scores"),
     "organization_scores": ({"account_scores"}, "scores"),
     "score_changes": ({"workload_scores", "organization_scores"}, "history"),
+    "exceptions": ({"workload_scores", "finding_changes"}, "history"),
+    "remediation": ({"account_scores", "finding_changes"}, "history"),
+    "time_to_fix": ({"remediation"}, "history"),
+    "reconciliation": ({"control_status", "account_scores", "aws_compliance"}, "history"),
     "posture_catalog": (
         {
             "control_status",
@@ -46,7 +55,15 @@ GRAPH = {
         },
         "history",
     ),
-    "cloudwatch_metrics": ({"workload_scores", "organization_scores"}, "publish"),
+    "cloudwatch_metrics": (
+        {"workload_scores", "organization_scores", "score_changes"},
+        "publish",
+    ),
+    "cloudwatch_dashboards": ({"workload_scores", "organization_scores"}, "publish"),
+    "posture_report": (
+        {"workload_scores", "organization_scores", "score_changes", "exceptions"},
+        "publish",
+    ),
 }
 
 BLOCKING = {
@@ -66,6 +83,12 @@ WARNING = {
     "accounts_could_be_listed",
     "accounts_have_a_workload",
     "no_account_is_silent",
+    "no_source_is_silent",
+    "exceptions_are_in_date",
+    "config_figures_could_be_read",
+    "our_pack_scores_agree_with_config",
+    "dashboards_are_up_to_date",
+    "compared_with_what_is_stored",
 }
 
 
@@ -108,8 +131,9 @@ def test_every_asset_says_that_it_returns_only_metadata(definitions: dg.Definiti
 def test_checks_block_where_a_wrong_number_would_go_out(definitions: dg.Definitions) -> None:
     specs = [
         spec
-        for checks in definitions.asset_checks or []
-        if isinstance(checks, dg.AssetChecksDefinition)
+        # An asset can carry checks of its own too.
+        for checks in (*(definitions.asset_checks or []), *(definitions.assets or []))
+        if isinstance(checks, dg.AssetsDefinition)
         for spec in checks.check_specs
     ]
     assert {spec.name for spec in specs if spec.blocking} == BLOCKING

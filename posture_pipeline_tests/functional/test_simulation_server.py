@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, HTTPClientError, ReadTimeoutError
 from botocore.validate import ParamValidator
 
+from posture_pipeline.simulation.aws_config import AGGREGATOR
 from posture_pipeline.simulation.catalogue import FSBP
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import (
@@ -365,6 +366,60 @@ def test_the_pack_lists_every_rule_under_its_suffixed_name(server: SimulationSer
     )
 
 
+def test_the_score_of_the_pack_is_that_of_its_evaluations(server: SimulationServer) -> None:
+    config = client(server, "config")
+    told = config.list_conformance_pack_compliance_scores()["ConformancePackComplianceScores"][0]
+    rows: list[Any] = []
+    request = {"ConformancePackName": told["ConformancePackName"], "Limit": 7}
+    while True:
+        page = config.get_conformance_pack_compliance_details(**request)
+        rows += page["ConformancePackRuleEvaluationResults"]
+        if "NextToken" not in page:
+            break
+        request["NextToken"] = page["NextToken"]
+    good = sum(row["ComplianceType"] == "COMPLIANT" for row in rows)
+    assert told["Score"] == f"{100 * good / len(rows):.2f}"
+    ids = [row["EvaluationResultIdentifier"]["EvaluationResultQualifier"] for row in rows]
+    assert not any(each["ResourceId"].startswith("arn:") for each in ids)
+
+
+def test_the_aggregator_has_the_pack_of_every_account_and_region_with_empty_pages_on_the_way(
+    server: SimulationServer,
+) -> None:
+    config = client(server, "config")
+    pages = list(
+        config.get_paginator("describe_aggregate_compliance_by_conformance_packs").paginate(
+            ConfigurationAggregatorName=AGGREGATOR, PaginationConfig={"PageSize": 9}
+        )
+    )
+    packs = [pack for page in pages for pack in page["AggregateComplianceByConformancePacks"]]
+    sizes = {len(page["AggregateComplianceByConformancePacks"]) for page in pages}
+    assert {0, 9} <= sizes
+    today = server.organization.accounts(NOW.date())
+    assert {(pack["AccountId"], pack["AwsRegion"]) for pack in packs} == {
+        (account.account_id, region)
+        for account in today
+        for region in server.organization.settings.regions
+    }
+    for pack in packs:
+        counts = pack["Compliance"]
+        assert counts["TotalRuleCount"] == 12
+        failing = counts["NonCompliantRuleCount"]
+        assert (counts["ComplianceType"] == "NON_COMPLIANT") == (failing > 0)
+    one = config.describe_aggregate_compliance_by_conformance_packs(
+        ConfigurationAggregatorName=AGGREGATOR,
+        Filters={"ConformancePackName": packs[0]["ConformancePackName"]},
+    )
+    assert one["AggregateComplianceByConformancePacks"] == packs[:1]
+    assert (
+        error_code(
+            config.describe_aggregate_compliance_by_conformance_packs,
+            ConfigurationAggregatorName="another",
+        )
+        == "NoSuchConfigurationAggregatorException"
+    )
+
+
 def test_accounts_come_twenty_a_page_with_an_empty_page_on_the_way() -> None:
     settings = SimulationSettings(accounts=95, resources_per_account=5, rate_limit=None)
     with serve(settings) as server:
@@ -464,6 +519,11 @@ def test_every_reply_validates_against_the_service_model(server: SimulationServe
         (config, "DescribeConformancePackCompliance", {"ConformancePackName": pack}),
         (config, "GetConformancePackComplianceDetails", {"ConformancePackName": pack}),
         (config, "ListConformancePackComplianceScores", {}),
+        (
+            config,
+            "DescribeAggregateComplianceByConformancePacks",
+            {"ConfigurationAggregatorName": AGGREGATOR},
+        ),
         (config, "DescribeConfigRules", {}),
         (config, "DescribeComplianceByConfigRule", {}),
         (organizations, "ListAccounts", {}),

@@ -26,6 +26,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "model": RULES,
     "aws": RULES | {"aws"},
     "lake": RULES | {"lake"},
+    "explain_words": {"model"},
+    "report": RULES | {"report", "lake", "explain_words"},
     "simulation": {"simulation", "errors"},
     "table_docs": {"schemas"},
     "partitions": {"settings"},
@@ -44,6 +46,7 @@ ONLY_IN: dict[str, set[str]] = {
     "flask": {"simulation"},
     "duckdb": {"lake"},
     "obstore": {"lake"},
+    "jinja2": {"report"},
     "dagster": {
         "assets",
         "checks",

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from posture_pipeline.lake.catalog import publish
 from posture_pipeline.model import filters
+from posture_pipeline.model.reconcile import CAUSES as RECONCILIATION_CAUSES
 from posture_pipeline.schemas import TABLES
 from posture_pipeline.settings import Report, Settings
 from posture_pipeline.table_docs import tables_page
@@ -50,8 +51,13 @@ def test_the_page_of_tables_names_everything_in_the_catalog() -> None:
         text = path.read_text(encoding="utf-8")
         for name in re.findall(r"CREATE OR REPLACE (?:MACRO|VIEW) (\w+)", text):
             assert re.search(rf"^\| {name}\b", page, re.MULTILINE), name
-    for table in publish.DAILY_TABLES:
-        assert re.search(rf"^\| [\w, ]*\b{table.name}\b", page, re.MULTILINE), table.name
+    names = [
+        *(table.name for table in publish.DAILY_TABLES),
+        *publish.LAKE_VIEWS,
+        *(f"{table.name}_on" for table in publish.LAKE_MACROS),
+    ]
+    for name in names:
+        assert re.search(rf"^\| [\w, ()]*\b{name}\b", page, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("key", keys_of(Settings))
@@ -76,6 +82,11 @@ def test_the_page_of_settings_mentions_every_attribute_of_a_filter() -> None:
         assert f"`{name}`" in text, name
     for _, key in filters.MAP_COLUMNS:
         assert key in text
+
+
+@pytest.mark.parametrize("cause", RECONCILIATION_CAUSES)
+def test_the_page_of_reconciliation_says_what_every_cause_means(cause: str) -> None:
+    assert f"| `{cause}` |" in (DOCS / "reconciliation.md").read_text(encoding="utf-8")
 
 
 def test_links_between_pages_lead_somewhere() -> None:

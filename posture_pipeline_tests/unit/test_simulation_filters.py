@@ -11,7 +11,7 @@ from posture_pipeline.simulation import page_tokens
 from posture_pipeline.simulation.aws_errors import ServiceError
 from posture_pipeline.simulation.cloudwatch_limits import (
     check_put_metric_data,
-    put_metric_data_params,
+    request_params,
 )
 from posture_pipeline.simulation.finding_filters import compile_filters
 from posture_pipeline.simulation.settings import RateLimit
@@ -203,7 +203,7 @@ def test_the_query_protocol_of_older_clients_is_read_too() -> None:
         b"&MetricData.member.1.Value=91.5&MetricData.member.1.Dimensions.member.1.Name=A"
         b"&MetricData.member.1.Dimensions.member.1.Value=b"
     )
-    params = put_metric_data_params(body, "application/x-www-form-urlencoded; charset=utf-8", "")
+    params = request_params(body, "application/x-www-form-urlencoded; charset=utf-8", "")
     assert params["MetricData"] == [
         {"MetricName": "Score", "Value": "91.5", "Dimensions": [{"Name": "A", "Value": "b"}]}
     ]
