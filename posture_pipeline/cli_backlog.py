@@ -190,7 +190,7 @@ def read_backlog(
         score=score["score"],
         reason=score["reason"],
         counted=controls.height,
-        stale=score["settings_hash"] != own.settings_hash,
+        stale=score["settings_hash"] != own.score_hash(settings.carry_days),
         rows=_with_words(rows, resources, expected),
         resources=resources.join(names, on="account_id", how="left", maintain_order="left"),
     )

@@ -158,6 +158,10 @@ class Report(Model):
         """Of everything in the settings that decides this report's score, its name aside."""
         return _short_hash(self.model_dump(mode="json", exclude={"name"}))
 
+    def score_hash(self, carry_days: int) -> str:
+        """Of every setting that decides this report's scores, those of all reports included."""
+        return _short_hash([self.settings_hash, carry_days])
+
 
 class Schedule(Model):
     """When the daily run starts."""

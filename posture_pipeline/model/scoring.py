@@ -98,8 +98,7 @@ class ScoreContext:
 
     def settings_hash(self, report: Report) -> str:
         """Of the settings that decide the report's scores."""
-        text = f"{report.settings_hash} carry_days={self.carry_days}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return report.score_hash(self.carry_days)
 
 
 # --- from findings to the status of a control in an account -----------------------------------
