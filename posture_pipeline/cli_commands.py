@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
+    from posture_pipeline import schemas
     from posture_pipeline.lake.store import Lake
     from posture_pipeline.settings import Settings
 
 SETTINGS_FILE = "posture.yaml"
+
+TREND_DAYS = 14
+"""Days of a trend in the terminal."""
 
 DEMO_HOUR = time(6, tzinfo=UTC)
 """When the demo's days are collected."""
@@ -224,7 +228,7 @@ def scores(arguments: argparse.Namespace) -> int:
     def as_table(rows: pl.DataFrame) -> Table:
         if arguments.report is None:
             return _overview(rows, arguments.scope, settings, day)
-        return _one_report(rows, arguments.scope, settings, day)
+        return _one_report(rows, arguments.scope, settings, day, _trends(lake, scope, rows, day))
 
     print_rows(rows, arguments.format, as_table)
     return 0
@@ -523,31 +527,69 @@ def _overview(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> 
     return table
 
 
-def _one_report(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> Table:
+def _trends(
+    lake: Lake, table: schemas.Table, rows: pl.DataFrame, day: date
+) -> dict[tuple[str, ...], str] | None:
+    """The last days' scores of each scope of one report in blocks; null where they cannot show."""
+    import polars as pl
+
+    from posture_pipeline.cli_output import shows_blocks, sparkline
+
+    if not shows_blocks():
+        return None
+    first = day - timedelta(days=TREND_DAYS - 1)
+    days = [each for each in lake.days(table.name) if first <= each <= day]
+    keys = _SCOPE_COLUMNS[table.name.removesuffix("_scores")]
+    of_report = pl.col("report") == rows["report"][0]
+    past = lake.scan(table, days).filter(of_report).select("date", *keys, "score").collect()
+    scores: dict[tuple[str, ...], dict[date, float | None]] = {}
+    for when, *place, score in past.iter_rows():
+        scores.setdefault(tuple(place), {})[when] = score
+    calendar = [first + timedelta(days=number) for number in range(TREND_DAYS)]
+    return {
+        place: sparkline([by_day.get(each) for each in calendar])
+        for place, by_day in scores.items()
+    }
+
+
+def _one_report(
+    rows: pl.DataFrame,
+    scope: str,
+    settings: Settings,
+    day: date,
+    trends: dict[tuple[str, ...], str] | None,
+) -> Table:
     """One row a scope with what its score counts, lowest score first."""
     from rich.markup import escape
 
     from posture_pipeline.cli_output import cell, new_table, score_cell
 
     keys = _SCOPE_COLUMNS[scope]
-    counts = ["passed", "failed", "unknown", "no_data", "assumed", "carried", "failed_findings"]
+    # What is zero everywhere only takes the room of what is not.
+    rare = [name for name in ("unknown", "no_data", "assumed", "carried") if rows[name].sum()]
+    counts = ["passed", "failed", *rare, "failed_findings"]
+    reasons = [_why_no_score(row) for row in rows.iter_rows(named=True)]
     table = new_table(
         f"{rows['report'][0]} by {scope}, {day.isoformat()}",
         [
             *((key.replace("_", " "), False) for key in keys),
             ("score", True),
+            *([(f"{TREND_DAYS} days", False)] if trends is not None else []),
             ("resource score", True),
             *((count.replace("_", " "), True) for count in counts),
-            ("reason", False),
+            *([("reason", False)] if any(reasons) else []),
         ],
     )
+    for column in table.columns:
+        column.no_wrap = column.header == f"{TREND_DAYS} days"
     for row in rows.sort("score", nulls_last=True).iter_rows(named=True):
         table.add_row(
             *(escape(cell(row[key])) for key in keys),
             score_cell(row["score"], settings.thresholds),
+            *([trends.get(tuple(row[key] for key in keys), "")] if trends is not None else []),
             score_cell(row["resource_score"], settings.thresholds),
             *(cell(row[count]) for count in counts),
-            escape(_why_no_score(row)),
+            *([escape(_why_no_score(row))] if any(reasons) else []),
         )
     return table
 

@@ -94,6 +94,34 @@ def score_cell(score: float | None, thresholds: Thresholds) -> str:
     return f"[{colour}]{score:.1f}[/{colour}]"
 
 
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_POINTS = 4.0
+"""Points that the height of a sparkline spans at least: less would make noise look like news."""
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """A series in one line of blocks, from its lowest to its highest value; a gap for null.
+
+    >>> sparkline([80.0, None, 90.0])
+    '▁ █'
+    >>> sparkline([90.0, 90.0])
+    '▁▁'
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    low = min(known)
+    step = max(max(known) - low, SPARK_POINTS) / (len(SPARKS) - 1)
+    return "".join(" " if each is None else SPARKS[round((each - low) / step)] for each in values)
+
+
+def shows_blocks() -> bool:
+    """Whether the output is a terminal that can show the characters of a sparkline."""
+    from rich.console import Console
+
+    return Console().is_terminal and "utf" in (sys.stdout.encoding or "").lower()
+
+
 class Progress:
     """Tells on stderr how far long work has come: one line that changes, or a line now and then."""
 
