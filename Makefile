@@ -9,8 +9,7 @@ STAMP := $(VENV)/.set-up
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 DEMO_ARGUMENTS ?=
-# The files with the longest tests come first (end to end, functional, unit), so that none is left over.
-TEST_ARGUMENTS ?= -n auto --dist loadfile --no-loadscope-reorder
+TEST_ARGUMENTS ?= -n auto --dist loadfile
 
 .PHONY: help
 help: ## List the targets
