@@ -9,18 +9,16 @@ Sources: AWS Security Hub user guide, pages finding-workflow-status and controls
 
 from __future__ import annotations
 
-import csv
-import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import NoReturn
 
 import polars as pl
 
-from posture_pipeline.errors import SettingsError
 from posture_pipeline.model import scoring
 from posture_pipeline.model.causes import ABSENT, PROBLEM
+from posture_pipeline.model.hand_kept import HandKeptFile, HandKeptLine
 from posture_pipeline.schemas import EXCEPTIONS, SEPARATOR
 
 SUPPRESSED = "SUPPRESSED"
@@ -398,86 +396,42 @@ def parse_entries(text: str, path: str) -> pl.DataFrame:
             both, has a wrong account id or day, repeats another, or has another number of values;
             the text names the line, the column, the value and what is allowed.
     """
-    text = text.removeprefix("\ufeff")
-    header = text.lstrip().partition("\n")[0]
-    delimiter = ";" if ";" in header and "," not in header else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns: list[str] = []
+    file = HandKeptFile("exceptions file", path, ENTRY_COLUMNS)
     rows: list[_Entry] = []
     lines: dict[tuple[str | None, ...], int] = {}
-    try:
-        for values in reader:
-            line = reader.line_num
-            if not any(value.strip() for value in values):
-                continue
-            if not columns:
-                columns = _entry_columns(values, path, line)
-                continue
-            row = _entry(values, columns, path, line)
-            about = row[1:4]
-            if about in lines:
-                what = " in account ".join(str(each) for each in about if each is not None)
-                problem = f"{what} is on line {lines[about]} already"
-                _refuse(path, line, problem, "keep one of them")
-            lines[about] = line
-            rows.append(row)
-    except csv.Error as error:
-        _refuse(path, reader.line_num, f"is no CSV: {error}", "check the quotes")
-    if not columns:
-        _refuse(path, 1, "there is no header", f"start with {','.join(ENTRY_COLUMNS)}")
+    for line in file.lines(text, missing=_missing_column):
+        row = _entry(line)
+        about = row[1:4]
+        if about in lines:
+            what = " in account ".join(str(each) for each in about if each is not None)
+            line.refuse(f"{what} is on line {lines[about]} already", "keep one of them")
+        lines[about] = line.number
+        rows.append(row)
     return pl.DataFrame(rows, schema=ENTRIES_SCHEMA, orient="row")
 
 
 _Entry = tuple[int, str | None, str | None, str | None, date | None, str | None, str | None]
 
 
-def _entry_columns(values: list[str], path: str, line: int) -> list[str]:
-    columns = [value.strip().lower() for value in values]
-    known = ", ".join(ENTRY_COLUMNS)
-    unknown = [column for column in columns if column not in ENTRY_COLUMNS]
-    if unknown:
-        _refuse(path, line, f"the column {unknown[0]!r} is unknown", f"use {known}")
-    if len(set(columns)) < len(columns):
-        _refuse(path, line, "a column is there twice", f"use each of {known} once")
+def _missing_column(columns: Sequence[str]) -> str | None:
     if not {"control", "finding"} & set(columns):
-        _refuse(path, line, "there is no column 'control' or 'finding'", f"use {known}")
-    if "until" not in columns:
-        _refuse(path, line, "the column 'until' is missing", f"use {known}")
-    return columns
+        return "'control' or 'finding'"
+    return None if "until" in columns else "'until'"
 
 
-def _entry(values: list[str], columns: list[str], path: str, line: int) -> _Entry:
-    if len(values) != len(columns):
-        problem = f"there are {len(values)} values for {len(columns)} columns"
-        _refuse(path, line, problem, "put a value that contains the separator in quotes")
-    row = {name: value.strip() or None for name, value in zip(columns, values, strict=True)}
-    control, finding = row.get("control"), row.get("finding")
+def _entry(line: HandKeptLine) -> _Entry:
+    control, finding = line["control"], line["finding"]
     if control is None and finding is None:
-        _refuse(path, line, "it names no control and no finding", "give the id of one of them")
+        line.refuse("it names no control and no finding", "give the id of one of them")
     if control is not None and finding is not None:
         problem = f"it names the control {control!r} and the finding {finding!r}"
-        _refuse(path, line, problem, "give one of them, and leave the other empty")
-    account = _account(row.get("account"), path, line)
-    until = _until(row["until"], path, line)
-    return line, control, finding, account, until, row.get("owner"), row.get("reason")
+        line.refuse(problem, "give one of them, and leave the other empty")
+    account = line.account_id("account")
+    return line.number, control, finding, account, _until(line), line["owner"], line["reason"]
 
 
-def _account(value: str | None, path: str, line: int) -> str | None:
-    """The id; also as a spreadsheet marks text: '0123... or ="0123..."."""
-    if value is None:
-        return None
-    account = value.removeprefix("=").strip("\"'").strip()
-    if not re.fullmatch("[0-9]{12}", account):
-        _refuse(
-            path,
-            line,
-            f"the account {value!r} is not 12 digits",
-            "write all 12, with leading zeros, or leave it empty for every account",
-        )
-    return account
-
-
-def _until(value: str | None, path: str, line: int) -> date | None:
+def _until(line: HandKeptLine) -> date | None:
+    value = line["until"]
     if value is None:
         return None
     try:
@@ -486,9 +440,4 @@ def _until(value: str | None, path: str, line: int) -> date | None:
     except ValueError:
         pass
     fix = "write it as 2026-11-23, or leave it empty where no end is agreed"
-    return _refuse(path, line, f"until {value!r} is no day", fix)
-
-
-def _refuse(path: str, line: int, problem: str, fix: str) -> NoReturn:
-    message = f"The exceptions file {path} cannot be used: line {line}: {problem}; {fix}."
-    raise SettingsError(message)
+    return line.refuse(f"until {value!r} is no day", fix)

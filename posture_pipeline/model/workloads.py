@@ -6,17 +6,15 @@ do not belong here.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import polars as pl
 
-from posture_pipeline.errors import SettingsError
+from posture_pipeline.model.hand_kept import HandKeptFile, HandKeptLine
 from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS
 from posture_pipeline.settings import ENVIRONMENTS
 
@@ -141,36 +139,17 @@ def parse_overrides(text: str, path: str) -> pl.DataFrame:
             one, an environment without a workload, or another number of values; the text names the
             line and the fix.
     """
-    text = text.removeprefix("\ufeff")
-    header = text.lstrip().partition("\n")[0]
-    delimiter = ";" if ";" in header and "," not in header else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    columns: list[str] = []
+    file = HandKeptFile("overrides file", path, OVERRIDE_COLUMNS)
     rows: list[list[str | None]] = []
     lines: dict[str, int] = {}
-    try:
-        for values in reader:
-            line = reader.line_num
-            if not any(value.strip() for value in values):
-                continue
-            if not columns:
-                columns = _override_columns(values, path)
-                continue
-            row = _override(values, columns, path, line)
-            account_id = str(row[0])
-            if account_id in lines:
-                _refuse(
-                    path,
-                    line,
-                    f"account {account_id} is on line {lines[account_id]} already",
-                    "keep one of them",
-                )
-            lines[account_id] = line
-            rows.append(row)
-    except csv.Error as error:
-        _refuse(path, reader.line_num, f"is no CSV: {error}", "check the quotes")
-    if not columns:
-        _refuse(path, 1, "there is no header", f"start with {','.join(OVERRIDE_COLUMNS)}")
+    for line in file.lines(text, missing=_missing_column):
+        row = _override(line)
+        account_id = str(row[0])
+        if account_id in lines:
+            problem = f"account {account_id} is on line {lines[account_id]} already"
+            line.refuse(problem, "keep one of them")
+        lines[account_id] = line.number
+        rows.append(row)
     return pl.DataFrame(rows, schema=OVERRIDES_SCHEMA, orient="row")
 
 
@@ -241,69 +220,16 @@ def _text(value: object) -> str | None:
     return (value.strip() or None) if isinstance(value, str) else None
 
 
-def _override_columns(values: list[str], path: str) -> list[str]:
-    columns = [value.strip().lower() for value in values]
-    known = ", ".join(OVERRIDE_COLUMNS)
-    unknown = [column for column in columns if column not in OVERRIDE_COLUMNS]
-    if unknown:
-        _refuse(path, 1, f"the column {unknown[0]!r} is unknown", f"use {known}")
-    missing = [column for column in OVERRIDE_COLUMNS[:2] if column not in columns]
-    if missing:
-        _refuse(path, 1, f"the column {missing[0]!r} is missing", f"use {known}")
-    if len(set(columns)) < len(columns):
-        _refuse(path, 1, "a column is there twice", f"use each of {known} once")
-    return columns
+def _missing_column(columns: Sequence[str]) -> str | None:
+    return next((repr(name) for name in OVERRIDE_COLUMNS[:2] if name not in columns), None)
 
 
-def _override(values: list[str], columns: list[str], path: str, line: int) -> list[str | None]:
-    if len(values) != len(columns):
-        _refuse(
-            path,
-            line,
-            f"there are {len(values)} values for {len(columns)} columns",
-            "put a value that contains the separator in quotes",
-        )
-    row = dict(zip(columns, values, strict=True))
-    account_id = _account_id(row["account_id"], path, line)
-    workload, environment = _text(row["workload"]), _text(row.get("environment"))
+def _override(line: HandKeptLine) -> list[str | None]:
+    account_id = line.account_id("account_id")
+    if account_id is None:
+        line.refuse("it names no account", "give the account id")
+    workload, environment = line["workload"], line["environment"]
     if environment is not None and workload is None:
-        _refuse(
-            path,
-            line,
-            f"account {account_id} has an environment without a workload",
-            "give both, or neither",
-        )
-    return [account_id, workload, environment, _text(row.get("owner"))]
-
-
-def _account_id(value: str, path: str, line: int) -> str:
-    """The id; also as a spreadsheet marks text: '0123... or ="0123..."."""
-    account_id = value.strip().removeprefix("=").strip("\"'").strip()
-    if re.fullmatch("[0-9]{12}", account_id):
-        return account_id
-    if re.fullmatch("[0-9]{1,11}", account_id):
-        _refuse(
-            path,
-            line,
-            f"the account id {account_id!r} has {len(account_id)} digits, not 12",
-            f"a spreadsheet strips leading zeros: is it {account_id.zfill(12)}? Format the column "
-            "as text",
-        )
-    if re.fullmatch(r"[0-9][0-9.,]*[eE]\+?[0-9]+", account_id):
-        _refuse(
-            path,
-            line,
-            f"the account id {account_id!r} was rounded by a spreadsheet",
-            "format the column as text and enter the 12 digits again",
-        )
-    return _refuse(
-        path,
-        line,
-        f"the account id {value.strip()!r} is not 12 digits",
-        "write all 12, with leading zeros",
-    )
-
-
-def _refuse(path: str, line: int, problem: str, fix: str) -> NoReturn:
-    message = f"The overrides file {path} cannot be used: line {line}: {problem}; {fix}."
-    raise SettingsError(message)
+        problem = f"account {account_id} has an environment without a workload"
+        line.refuse(problem, "give both, or neither")
+    return [account_id, workload, environment, line["owner"]]
