@@ -20,10 +20,12 @@ import hypothesis
 import pytest
 
 from posture_pipeline.lake.store import Lake
+from posture_pipeline_tests.fortnight import Fortnight
+from posture_pipeline_tests.fortnight import fortnight as stored_fortnight
 
 TIERS = ("unit", "functional", "end_to_end")
 MARKED_TIERS = TIERS[1:]
-FUNCTIONAL_FIXTURES = frozenset({"lake"})
+FUNCTIONAL_FIXTURES = frozenset({"lake", "fortnight"})
 """Shared fixtures that are too dear for a unit test."""
 
 hypothesis.settings.register_profile("local", deadline=None)
@@ -36,6 +38,15 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 def lake(tmp_path: Path) -> Lake:
     """An empty lake in a folder of its own."""
     return Lake(str(tmp_path / "lake"))
+
+
+@pytest.fixture(scope="session")
+def fortnight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortnight]:
+    """Thirteen simulated days, the same for every process of the tests; nobody may change them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with stored_fortnight(shared / "fortnight") as made:
+        yield made
 
 
 # --- tiers ------------------------------------------------------------------------------------

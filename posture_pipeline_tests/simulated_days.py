@@ -18,6 +18,20 @@ from posture_pipeline.settings import DEMO_REPORTS, Aws, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import SimulationSettings
 
+SCORED = [
+    "organization_accounts",
+    "expected_controls",
+    "raw_finding_pages",
+    "merged_findings",
+    "account_findings",
+    "finding_changes",
+    "control_status",
+    "account_scores",
+    "workload_scores",
+    "organization_scores",
+]
+"""The assets from a day's findings to its scores."""
+
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 

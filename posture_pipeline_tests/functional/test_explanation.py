@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -37,58 +34,15 @@ from posture_pipeline.schemas import (
     WORKLOAD_SCORES,
 )
 from posture_pipeline.simulation import story
-from posture_pipeline.simulation.organization import STORY_CAUSES, SimulatedOrganization
+from posture_pipeline.simulation.organization import STORY_CAUSES
 from posture_pipeline.simulation.settings import SimulationSettings
-from posture_pipeline_tests.simulated_days import SimulatedDays, failures, simulated_days
+from posture_pipeline_tests.fortnight import DAYS, FIRST, Fortnight
+from posture_pipeline_tests.simulated_days import SCORED, failures, simulated_days
 
-SMALL = SimulationSettings(accounts=8, resources_per_account=6, rate_limit=None)
-FIRST = date(2026, 3, 2)
-DAYS = [FIRST + timedelta(days=number) for number in range(13)]
-TABLES = [
-    "organization_accounts",
-    "expected_controls",
-    "raw_finding_pages",
-    "merged_findings",
-    "account_findings",
-    "finding_changes",
-    "control_status",
-    "account_scores",
-    "workload_scores",
-    "organization_scores",
-    "score_changes",
-]
 OF_ACCOUNT = {"account_joined", "account_left", "account_silent", "account_back"}
 """Causes that the explanation gives once a control, and the truth once a finding."""
 
 OUR_NAMES = {"unknown": "could_not_be_evaluated", "known_again": "evaluated_again"}
-
-
-@dataclass
-class Fortnight:
-    """Thirteen days that ran well, and the organization that lived them."""
-
-    run: SimulatedDays
-    organization: SimulatedOrganization
-
-    @property
-    def lake(self) -> Lake:
-        return self.run.lake
-
-    def changes(self, day: date) -> pl.DataFrame:
-        return self.lake.read(SCORE_CHANGES, day)
-
-    def causes(self, day: date) -> pl.DataFrame:
-        return self.lake.read(SCORE_CHANGE_CAUSES, day)
-
-
-@pytest.fixture(scope="module")
-def fortnight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortnight]:
-    with simulated_days(tmp_path_factory.mktemp("fortnight"), SMALL) as days:
-        for day in DAYS:
-            result = days.run(day, selection=TABLES)
-            assert result.success, failures(result)
-        publish.publish_day(days.lake, DAYS[-1])
-        yield Fortnight(days, days.server.organization)
 
 
 def _place(row: dict[str, Any], cause: str) -> tuple[str, ...]:
@@ -149,7 +103,9 @@ def test_every_cause_of_a_changed_control_is_the_true_one_and_none_is_missing(
     fortnight: Fortnight,
 ) -> None:
     compared = sum(
-        _assert_true(fortnight, before, after, fortnight.causes(after), all_of_them=True)
+        _assert_true(
+            fortnight, before, after, fortnight.read(SCORE_CHANGE_CAUSES, after), all_of_them=True
+        )
         for before, after in pairwise(DAYS)
     )
     assert compared > 100
@@ -164,7 +120,7 @@ def test_the_causes_of_days_further_apart_are_the_true_ones_too(fortnight: Fortn
 
 def _history_truth(fortnight: Fortnight, before: date, after: date) -> set[tuple[str, ...]]:
     """What truly happened to problems of the reports, passing and absent ones aside."""
-    names = set(fortnight.lake.read(EXPECTED_CONTROLS, [before, after])["control_id"])
+    names = set(fortnight.read(EXPECTED_CONTROLS, [before, after])["control_id"])
     fine = {"PASSED", "ABSENT"}
     return {
         (
@@ -182,7 +138,7 @@ def _history_truth(fortnight: Fortnight, before: date, after: date) -> set[tuple
 def test_the_history_of_findings_is_the_true_one(fortnight: Fortnight) -> None:
     compared = 0
     for before, after in pairwise(DAYS):
-        rows = fortnight.lake.read(FINDING_CHANGES, after)
+        rows = fortnight.read(FINDING_CHANGES, after)
         assert set(rows["compared_with"]) <= {before}
         told = set(
             rows.select("cause", "account_id", "region", "control_id", "resource_id").iter_rows()
@@ -206,13 +162,13 @@ def test_a_failure_that_ages_out_is_carried_and_no_score_rises_for_it(
                 pl.col("account_id") == change.account_id,
                 pl.col("control_id") == change.control_id,
             )
-            carried = fortnight.lake.read(CARRIED_FAILURES, after).filter(*here)
+            carried = fortnight.read(CARRIED_FAILURES, after).filter(*here)
             assert change.resource_id in carried["resource_id"].to_list()
             assert after in carried["carried_since"].to_list()
-            status = fortnight.lake.read(CONTROL_STATUS, after).filter(*here).to_dicts()
+            status = fortnight.read(CONTROL_STATUS, after).filter(*here).to_dicts()
             assert [each["status"] for each in status] == ["FAILED"]
             assert status[0]["carried_findings"] >= 1
-            assert fortnight.changes(after).filter(*here).is_empty()
+            assert fortnight.read(SCORE_CHANGES, after).filter(*here).is_empty()
     assert aged > 0
 
 
@@ -226,13 +182,13 @@ def test_the_score_of_a_silent_account_is_withheld_and_comes_back(fortnight: For
     ((account_id, since),) = silent
     before = since - timedelta(days=1)
     place = (
-        fortnight.lake.read(ACCOUNT_SCORES, before)
+        fortnight.read(ACCOUNT_SCORES, before)
         .filter(pl.col("account_id") == account_id)
         .select("workload", "environment")
         .unique()
     )
     keys = ["workload", "environment"]
-    scores = {day: fortnight.lake.read(WORKLOAD_SCORES, day).join(place, on=keys) for day in DAYS}
+    scores = {day: fortnight.read(WORKLOAD_SCORES, day).join(place, on=keys) for day in DAYS}
     told = {row["report"]: row["score"] for row in scores[before].to_dicts()}
     for day in (since, since + timedelta(days=1)):
         for row in scores[day].to_dicts():
@@ -240,7 +196,7 @@ def test_the_score_of_a_silent_account_is_withheld_and_comes_back(fortnight: For
             assert row["reason"].startswith(f"withheld: account {account_id}")
             assert row["last_score"] == told[row["report"]]
             assert row["last_score_date"] == before
-        names = fortnight.lake.read(SILENT_SOURCES, day)["account_id"].to_list()
+        names = fortnight.read(SILENT_SOURCES, day)["account_id"].to_list()
         assert set(names) == {account_id}
     back = scores[since + timedelta(days=2)]
     assert back["score"].null_count() == 0
@@ -251,8 +207,8 @@ def test_the_organization_never_scores_better_for_silence(fortnight: Fortnight) 
     """With the last findings of silent accounts the score is the same, or it is withheld."""
     withheld = 0
     for day in DAYS:
-        silent = fortnight.lake.read(SILENT_SOURCES, day)
-        rows = fortnight.lake.read(ORGANIZATION_SCORES, day).to_dicts()
+        silent = fortnight.read(SILENT_SOURCES, day)
+        rows = fortnight.read(ORGANIZATION_SCORES, day).to_dicts()
         reasons = [row["reason"] for row in rows if row["score"] is None]
         assert bool(reasons) <= bool(silent.height)
         assert all(reason.startswith("withheld: 1 silent account") for reason in reasons)
@@ -261,37 +217,30 @@ def test_the_organization_never_scores_better_for_silence(fortnight: Fortnight) 
 
 
 @pytest.fixture
-def copied(fortnight: Fortnight, tmp_path: Any) -> Fortnight:
-    """The same days in a lake of their own, to do something to."""
-    shutil.copytree(fortnight.run.settings.lake, tmp_path / "lake")
-    settings = fortnight.run.settings.model_copy(update={"lake": str(tmp_path / "lake")})
-    return Fortnight(dataclasses.replace(fortnight.run, settings=settings), fortnight.organization)
+def copied(fortnight: Fortnight, tmp_path: Path) -> Fortnight:
+    return fortnight.copied(tmp_path)
 
 
-SCORING = TABLES[TABLES.index("finding_changes") :]
+SCORING = [*SCORED[SCORED.index("finding_changes") :], "score_changes"]
 
 
 def test_a_failure_is_carried_for_the_days_of_the_settings_only(copied: Fortnight) -> None:
-    first = next(day for day in DAYS if not copied.lake.read(CARRIED_FAILURES, day).is_empty())
+    first = next(day for day in DAYS if not copied.read(CARRIED_FAILURES, day).is_empty())
     settings = copied.run.settings.model_copy(update={"carry_days": 1})
     for day in (first, first + timedelta(days=1)):
         result = copied.run.run_now(day, settings=settings, selection=SCORING)
         assert result.success, failures(result)
-    carried = copied.lake.read(CARRIED_FAILURES, first).select("control_id", "resource_id")
+    carried = copied.read(CARRIED_FAILURES, first).select("control_id", "resource_id")
     assert carried.height > 0
     later = first + timedelta(days=1)
-    over = copied.lake.read(FINDING_CHANGES, later).filter(pl.col("cause") == "carried_too_long")
+    over = copied.read(FINDING_CHANGES, later).filter(pl.col("cause") == "carried_too_long")
     assert over.select("control_id", "resource_id").equals(carried)
-    assert (
-        copied.lake.read(CARRIED_FAILURES, later)
-        .filter(pl.col("carried_since") <= first)
-        .is_empty()
-    )
+    assert copied.read(CARRIED_FAILURES, later).filter(pl.col("carried_since") <= first).is_empty()
 
 
 def test_a_region_without_findings_withholds_the_scores_it_would_raise(copied: Fortnight) -> None:
     day = DAYS[2]
-    sources = copied.lake.read(ACCOUNT_FINDINGS, day).filter(
+    sources = copied.read(ACCOUNT_FINDINGS, day).filter(
         pl.col("record_state") == "ACTIVE", pl.col("product_name") == "Security Hub"
     )
     account_id, region = (
@@ -305,13 +254,13 @@ def test_a_region_without_findings_withholds_the_scores_it_would_raise(copied: F
     gone = (pl.col("account_id") == account_id) & (pl.col("region") == region)
     for table in (MERGED_FINDINGS, ACCOUNT_FINDINGS):
         writer = copied.lake.write(table, day)
-        for (account,), rows in copied.lake.read(table, day).filter(~gone).group_by("account_id"):
+        for (account,), rows in copied.read(table, day).filter(~gone).group_by("account_id"):
             name = layout.account_part(str(account)) if table is ACCOUNT_FINDINGS else None
             writer.add(rows, name)
         writer.commit(copied.lake.require(table.name, day).details)
     result = copied.run.run_now(day, selection=SCORING)
     assert result.success, failures(result)
-    rows = copied.lake.read(ACCOUNT_SCORES, day).filter(pl.col("account_id") == account_id)
+    rows = copied.read(ACCOUNT_SCORES, day).filter(pl.col("account_id") == account_id)
     by_report = {row["report"]: row for row in rows.to_dicts()}
     for name in ("fsbp", "cis-v3"):
         assert by_report[name]["score"] is None
@@ -330,7 +279,7 @@ def test_accounts_that_moved_are_named_in_both_workloads(fortnight: Fortnight) -
             for change in fortnight.organization.changes_between(before, after)
             if change.cause == "account_moved"
         }
-        rows = fortnight.causes(after).filter(pl.col("cause") == "account_moved")
+        rows = fortnight.read(SCORE_CHANGE_CAUSES, after).filter(pl.col("cause") == "account_moved")
         assert set(rows["account_id"]) == moved
         if moved:
             seen += 1
@@ -339,21 +288,21 @@ def test_accounts_that_moved_are_named_in_both_workloads(fortnight: Fortnight) -
 
 
 def test_every_cause_of_the_story_is_seen_in_the_window(fortnight: Fortnight) -> None:
-    seen = {cause for day in DAYS for cause in fortnight.causes(day)["cause"]}
-    seen |= {cause for day in DAYS for cause in fortnight.lake.read(FINDING_CHANGES, day)["cause"]}
+    seen = {cause for day in DAYS for cause in fortnight.read(SCORE_CHANGE_CAUSES, day)["cause"]}
+    seen |= {cause for day in DAYS for cause in fortnight.read(FINDING_CHANGES, day)["cause"]}
     assert {OUR_NAMES.get(cause, cause) for cause in STORY_CAUSES} <= seen
     assert seen <= set(CAUSES)
     assert "no_evidence" not in seen
 
 
 def test_the_first_day_has_nothing_to_compare_with(fortnight: Fortnight) -> None:
-    assert fortnight.changes(FIRST).is_empty()
-    assert fortnight.causes(FIRST).is_empty()
+    assert fortnight.read(SCORE_CHANGES, FIRST).is_empty()
+    assert fortnight.read(SCORE_CHANGE_CAUSES, FIRST).is_empty()
 
 
 def test_each_day_is_compared_with_the_day_before(fortnight: Fortnight) -> None:
     for before, after in pairwise(DAYS):
-        assert set(fortnight.changes(after)["compared_with"]) == {before}
+        assert set(fortnight.read(SCORE_CHANGES, after)["compared_with"]) == {before}
 
 
 def test_the_parts_of_every_score_add_up_to_its_change(fortnight: Fortnight) -> None:
@@ -364,12 +313,12 @@ def test_the_parts_of_every_score_add_up_to_its_change(fortnight: Fortnight) -> 
     }
     compared = without = 0
     for before, after in pairwise(DAYS):
-        changes = fortnight.changes(after)
+        changes = fortnight.read(SCORE_CHANGES, after)
         for scope, keys in SCOPES.items():
             on = [*keys, "report"]
             first, second = (
                 {tuple(row[key] for key in on): row["score"] for row in rows.to_dicts()}
-                for rows in (fortnight.lake.read(tables[scope], day) for day in (before, after))
+                for rows in (fortnight.read(tables[scope], day) for day in (before, after))
             )
             of_scope = changes.filter(pl.col("scope") == scope).to_dicts()
             for key in first.keys() | second.keys():
@@ -414,7 +363,7 @@ def _exact_parts(lake: Lake, report: str, accounts: list[str], before: date, aft
 def test_claims_are_judged_as_exact_arithmetic_judges_them(fortnight: Fortnight) -> None:
     answers: dict[str, int] = {}
     for before, after in pairwise(DAYS):
-        rows = fortnight.changes(after).filter(
+        rows = fortnight.read(SCORE_CHANGES, after).filter(
             pl.col("scope") == "account", pl.col("part").is_not_null()
         )
         for (report, account), group in rows.group_by("report", "account_id"):
@@ -478,12 +427,12 @@ def test_any_two_days_of_a_workload_are_explained_as_the_stored_table_says(
     fortnight: Fortnight,
 ) -> None:
     before, after = _burst_days()
-    stored = fortnight.changes(after).filter(
+    stored = fortnight.read(SCORE_CHANGES, after).filter(
         pl.col("workload") == story.BURST_WORKLOAD, pl.col("report") == "fsbp"
     )
     report = fortnight.run.settings.report("fsbp")
     members = (
-        fortnight.lake.read(ACCOUNT_SCORES, [before, after])
+        fortnight.read(ACCOUNT_SCORES, [before, after])
         .filter(pl.col("workload") == story.BURST_WORKLOAD)["account_id"]
         .unique()
         .to_list()
@@ -496,7 +445,7 @@ def test_any_two_days_of_a_workload_are_explained_as_the_stored_table_says(
 
 
 def test_the_switch_to_consolidated_findings_changes_no_score_and_fixes_nothing(
-    tmp_path: Any,
+    tmp_path: Path,
 ) -> None:
     switch = FIRST + timedelta(days=1)
     simulation = SimulationSettings(
@@ -504,11 +453,11 @@ def test_the_switch_to_consolidated_findings_changes_no_score_and_fixes_nothing(
     )
     with simulated_days(tmp_path, simulation) as days:
         for number in range(3):
-            result = days.run(FIRST + timedelta(days=number), selection=TABLES)
+            result = days.run(FIRST + timedelta(days=number), selection=[*SCORED, "score_changes"])
             assert result.success, failures(result)
-        lake, organization = days.lake, days.server.organization
+        lake = days.lake
         for before, after in ((FIRST, switch), (switch, switch + timedelta(days=1))):
-            held = Fortnight(days, organization)
+            held = Fortnight(days)
             causes = lake.read(SCORE_CHANGE_CAUSES, after)
             # The truth names the problems; per-standard ones of the same are one to us.
             _assert_true(held, before, after, causes, all_of_them=True)
@@ -520,7 +469,7 @@ def test_the_catalog_explains_a_workload_on_a_day(fortnight: Fortnight) -> None:
         fortnight.lake,
         f"FROM explain('fsbp', '{story.BURST_WORKLOAD}', 'production', '{after}')",
     )
-    stored = fortnight.changes(after).filter(
+    stored = fortnight.read(SCORE_CHANGES, after).filter(
         pl.col("workload") == story.BURST_WORKLOAD,
         pl.col("environment") == "production",
         pl.col("report") == "fsbp",
@@ -534,21 +483,19 @@ def test_the_catalog_explains_a_workload_on_a_day(fortnight: Fortnight) -> None:
     assert burst["resource_id"].null_count() == 0
 
 
-def test_parts_that_do_not_add_up_stop_the_run(fortnight: Fortnight) -> None:
+def test_parts_that_do_not_add_up_stop_the_run(copied: Fortnight) -> None:
     """A score that was stored from other statuses must not get an explanation that looks right."""
     before, after = _burst_days()
-    lake = fortnight.lake
-    kept = lake.read(WORKLOAD_SCORES, before)
-    details = lake.require(WORKLOAD_SCORES.name, before).details
-    try:
-        lake.replace(WORKLOAD_SCORES, before, kept.with_columns(pl.col("score") - 0.5), details)
-        result = fortnight.run.run_now(after, selection=["score_changes"])
-        checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
-        assert not checks["parts_add_up_to_the_change"].passed
-        assert not result.success
-    finally:
-        lake.replace(WORKLOAD_SCORES, before, kept, details)
-    result = fortnight.run.run_now(after, selection=["score_changes"])
+    kept = copied.read(WORKLOAD_SCORES, before)
+    details = copied.lake.require(WORKLOAD_SCORES.name, before).details
+    moved = kept.with_columns(pl.col("score") - 0.5)
+    copied.lake.replace(WORKLOAD_SCORES, before, moved, details)
+    result = copied.run.run_now(after, selection=["score_changes"])
+    checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert not checks["parts_add_up_to_the_change"].passed
+    assert not result.success
+    copied.lake.replace(WORKLOAD_SCORES, before, kept, details)
+    result = copied.run.run_now(after, selection=["score_changes"])
     assert result.success, failures(result)
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +16,6 @@ import pytest
 from posture_pipeline.cli import main
 from posture_pipeline.lake import remediation
 from posture_pipeline.lake.catalog import publish
-from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.causes import PROBLEM
 from posture_pipeline.model.remediation import REMEDIED
 from posture_pipeline.schemas import (
@@ -29,52 +25,22 @@ from posture_pipeline.schemas import (
     TIME_TO_FIX,
     WORKLOAD_SCORES,
 )
-from posture_pipeline.settings import DEMO_REPORTS
 from posture_pipeline.simulation import story
 from posture_pipeline.simulation.checks import Observation
-from posture_pipeline.simulation.organization import SimulatedOrganization
-from posture_pipeline.simulation.settings import SimulationSettings
-from posture_pipeline_tests.simulated_days import SimulatedDays, failures, simulated_days
-
-SMALL = SimulationSettings(accounts=7, resources_per_account=5, rate_limit=None)
-REPORTS = tuple(report for report in DEMO_REPORTS if report.name in ("fsbp", "lz-pack"))
-FIRST = date(2026, 3, 2)
-DAYS = [FIRST + timedelta(days=number) for number in range(13)]
-TABLES = [
-    "organization_accounts",
-    "expected_controls",
-    "raw_finding_pages",
-    "merged_findings",
-    "account_findings",
-    "finding_changes",
-    "control_status",
-    "account_scores",
-    "workload_scores",
-    "organization_scores",
-    "remediation",
-    "time_to_fix",
-]
+from posture_pipeline_tests.fortnight import DAYS, Fortnight
 
 Problem = tuple[str, ...]
 """Account, region, control, resource: the same in every report."""
 
 
-@dataclass
-class Fortnight:
-    """Thirteen days that ran well, and the organization that lived them."""
-
-    run: SimulatedDays
-    organization: SimulatedOrganization
-
-    @property
-    def lake(self) -> Lake:
-        return self.run.lake
+class Remedies(Fortnight):
+    """What the fortnight tells of failures and their ends."""
 
     def open_on(self, day: date) -> pl.DataFrame:
-        return self.lake.read(REMEDIATION, day).filter(pl.col("closed_on").is_null())
+        return self.read(REMEDIATION, day).filter(pl.col("closed_on").is_null())
 
     def closed_on(self, day: date) -> pl.DataFrame:
-        return self.lake.read(REMEDIATION, day).filter(pl.col("closed_on").is_not_null())
+        return self.read(REMEDIATION, day).filter(pl.col("closed_on").is_not_null())
 
     def truth(self, day: date) -> dict[Problem, Observation]:
         """What the checks of the scored accounts find on a day, of controls that are reported."""
@@ -88,7 +54,7 @@ class Fortnight:
         }
 
     def controls(self, day: date) -> set[str]:
-        return set(self.lake.read(CONTROL_STATUS, day)["control_id"])
+        return set(self.read(CONTROL_STATUS, day)["control_id"])
 
     def silent_on(self, day: date) -> set[str]:
         """The scored accounts that send nothing."""
@@ -99,42 +65,36 @@ class Fortnight:
         }
 
 
-@pytest.fixture(scope="module")
-def fortnight(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fortnight]:
-    """Tests must not change it."""
-    with simulated_days(tmp_path_factory.mktemp("remediation"), SMALL, reports=REPORTS) as days:
-        for day in DAYS:
-            result = days.run(day, selection=TABLES)
-            assert result.success, failures(result)
-        publish.publish_day(days.lake, DAYS[-1])
-        yield Fortnight(days, days.server.organization)
+@pytest.fixture
+def remedies(fortnight: Fortnight) -> Remedies:
+    return Remedies(fortnight.run)
 
 
 def problems_of(rows: pl.DataFrame) -> set[Problem]:
     return set(rows.select(PROBLEM[1:]).iter_rows())
 
 
-def test_everything_that_truly_fails_has_exactly_one_open_episode(fortnight: Fortnight) -> None:
+def test_everything_that_truly_fails_has_exactly_one_open_episode(remedies: Remedies) -> None:
     for day in DAYS:
-        is_open = fortnight.open_on(day)
-        truth = fortnight.truth(day)
+        is_open = remedies.open_on(day)
+        truth = remedies.truth(day)
         failing = {each for each, seen in truth.items() if seen.effective == "FAILED"}
         assert failing
         assert failing <= problems_of(is_open), day
         assert not is_open.select(PROBLEM).is_duplicated().any()
         # Each report that has the control tells of it.
-        reports = fortnight.lake.read(CONTROL_STATUS, day).select("report", "control_id").unique()
+        reports = remedies.read(CONTROL_STATUS, day).select("report", "control_id").unique()
         expected = Counter(reports["control_id"])
         counts = Counter(problem for problem in is_open.select(PROBLEM[1:]).iter_rows())
         assert all(counts[each] == expected[each[2]] for each in failing), day
 
 
-def test_what_is_open_without_failing_is_silent_unknown_or_carried(fortnight: Fortnight) -> None:
+def test_what_is_open_without_failing_is_silent_unknown_or_carried(remedies: Remedies) -> None:
     seen = Counter[str]()
     for day in DAYS:
-        truth, silent = fortnight.truth(day), fortnight.silent_on(day)
-        carried = problems_of(fortnight.lake.read(CARRIED_FAILURES, day))
-        for each in problems_of(fortnight.open_on(day)):
+        truth, silent = remedies.truth(day), remedies.silent_on(day)
+        carried = problems_of(remedies.read(CARRIED_FAILURES, day))
+        for each in problems_of(remedies.open_on(day)):
             state = truth[each].effective if each in truth else "ABSENT"
             if state == "FAILED":
                 continue
@@ -145,30 +105,30 @@ def test_what_is_open_without_failing_is_silent_unknown_or_carried(fortnight: Fo
     assert seen["carried"] > 0
 
 
-def test_everything_truly_fixed_or_gone_is_closed_once_as_that(fortnight: Fortnight) -> None:
+def test_everything_truly_fixed_or_gone_is_closed_once_as_that(remedies: Remedies) -> None:
     seen = Counter[str]()
     for before, after in pairwise(DAYS):
-        open_before = problems_of(fortnight.open_on(before))
-        closed = fortnight.closed_on(after)
+        open_before = problems_of(remedies.open_on(before))
+        closed = remedies.closed_on(after)
         assert not closed.select(PROBLEM).is_duplicated().any()
         told = {(*row[:-1], row[-1]) for row in closed.select(*PROBLEM[1:], "closed_by").rows()}
-        for change in fortnight.organization.changes_between(before, after):
+        for change in remedies.organization.changes_between(before, after):
             problem = (change.account_id, change.region, change.control_id, change.resource_id)
             if change.cause in REMEDIED and problem in open_before:
                 assert (*problem, change.cause) in told, (after, problem, change)
                 seen[change.cause] += 1
             elif change.cause in REMEDIED:
                 assert change.before != "FAILED" or change.control_id not in (
-                    fortnight.controls(before)
+                    remedies.controls(before)
                 )
     assert set(seen) == set(REMEDIED)
     assert seen["fixed"] > 10
 
 
-def test_nothing_is_told_to_be_remedied_that_is_not(fortnight: Fortnight) -> None:
+def test_nothing_is_told_to_be_remedied_that_is_not(remedies: Remedies) -> None:
     for day in DAYS:
-        truth = fortnight.truth(day)
-        for row in fortnight.closed_on(day).filter("remedied").iter_rows(named=True):
+        truth = remedies.truth(day)
+        for row in remedies.closed_on(day).filter("remedied").iter_rows(named=True):
             problem = tuple(row[name] for name in PROBLEM[1:])
             if row["closed_by"] == "fixed":
                 assert truth[problem].effective == "PASSED", (day, problem)
@@ -176,31 +136,31 @@ def test_nothing_is_told_to_be_remedied_that_is_not(fortnight: Fortnight) -> Non
                 assert problem not in truth, (day, problem)
 
 
-def test_silence_closes_nothing(fortnight: Fortnight) -> None:
+def test_silence_closes_nothing(remedies: Remedies) -> None:
     silences = 0
     for before, after in pairwise(DAYS):
-        silent = fortnight.silent_on(after)
-        was_open = {each for each in problems_of(fortnight.open_on(before)) if each[0] in silent}
+        silent = remedies.silent_on(after)
+        was_open = {each for each in problems_of(remedies.open_on(before)) if each[0] in silent}
         silences += len(was_open)
-        assert was_open <= problems_of(fortnight.open_on(after))
-        assert not {each for each in problems_of(fortnight.closed_on(after)) if each[0] in silent}
+        assert was_open <= problems_of(remedies.open_on(after))
+        assert not {each for each in problems_of(remedies.closed_on(after)) if each[0] in silent}
     assert silences > 0
 
 
-def test_suppressed_and_removed_ones_end_without_a_remedy(fortnight: Fortnight) -> None:
-    closed = pl.concat(fortnight.closed_on(day) for day in DAYS)
+def test_suppressed_and_removed_ones_end_without_a_remedy(remedies: Remedies) -> None:
+    closed = pl.concat(remedies.closed_on(day) for day in DAYS)
     ended = set(closed.filter(~pl.col("remedied"))["closed_by"])
     assert {"suppressed", "control_removed", "account_left"} <= ended
     assert "no_evidence" not in ended
     assert set(closed.filter("remedied")["closed_by"]) == set(REMEDIED)
 
 
-def test_a_failure_is_open_since_the_day_on_which_it_truly_began(fortnight: Fortnight) -> None:
+def test_a_failure_is_open_since_the_day_on_which_it_truly_began(remedies: Remedies) -> None:
     """In particular those of AWS Config, whose findings keep their FirstObservedAt for life."""
     day = DAYS[-1]
-    truth = fortnight.truth(day)
+    truth = remedies.truth(day)
     compared = Counter[str]()
-    for row in fortnight.open_on(day).iter_rows(named=True):
+    for row in remedies.open_on(day).iter_rows(named=True):
         seen = truth.get(tuple(row[name] for name in PROBLEM[1:]))
         if seen is not None and seen.effective == "FAILED" and row["openings"] == 1:
             # What is seen on a day was observed in the evening before.
@@ -211,24 +171,23 @@ def test_a_failure_is_open_since_the_day_on_which_it_truly_began(fortnight: Fort
     assert compared["Security Hub"] > 10
 
 
-def test_a_day_made_again_is_the_same(fortnight: Fortnight) -> None:
+def test_a_day_made_again_is_the_same(remedies: Remedies) -> None:
     for day in (DAYS[0], DAYS[6], DAYS[-1]):
-        again = remediation.episodes_of(fortnight.lake, fortnight.run.settings.reports, day)
-        assert again.equals(fortnight.lake.read(REMEDIATION, day))
+        again = remediation.episodes_of(remedies.lake, remedies.run.settings.reports, day)
+        assert again.equals(remedies.read(REMEDIATION, day))
 
 
-def test_days_that_are_missing_heal(fortnight: Fortnight, tmp_path: Path) -> None:
+def test_days_that_are_missing_heal(remedies: Remedies, tmp_path: Path) -> None:
     """What is open does not depend on every day before having run."""
-    lake = Lake(str(tmp_path / "lake"))
-    shutil.copytree(fortnight.run.settings.lake, lake.root, dirs_exist_ok=True)
+    lake = remedies.copied(tmp_path).lake
     for day in DAYS[5:-1]:
         lake.delete(f"{REMEDIATION.name}/date={day.isoformat()}")
-    rows = remediation.episodes_of(lake, fortnight.run.settings.reports, DAYS[-1])
+    rows = remediation.episodes_of(lake, remedies.run.settings.reports, DAYS[-1])
     healed = rows.filter(pl.col("closed_on").is_null())
-    assert healed.select(PROBLEM).rows() == fortnight.open_on(DAYS[-1]).select(PROBLEM).rows()
+    assert healed.select(PROBLEM).rows() == remedies.open_on(DAYS[-1]).select(PROBLEM).rows()
     # What was open before, and closed on one of the missing days, is closed now, for that cause.
-    before = problems_of(fortnight.open_on(DAYS[4]))
-    missed = pl.concat(fortnight.closed_on(day) for day in DAYS[5:])
+    before = problems_of(remedies.open_on(DAYS[4]))
+    missed = pl.concat(remedies.closed_on(day) for day in DAYS[5:])
     causes = dict(zip(missed.select(PROBLEM).rows(), missed["closed_by"], strict=True))
     closed = rows.filter(pl.col("closed_on").is_not_null())
     assert problems_of(closed) == before - problems_of(healed)
@@ -236,16 +195,16 @@ def test_days_that_are_missing_heal(fortnight: Fortnight, tmp_path: Path) -> Non
         assert row["closed_by"] == causes[tuple(row[name] for name in PROBLEM)]
 
 
-def test_the_time_to_fix_counts_every_episode_once(fortnight: Fortnight) -> None:
+def test_the_time_to_fix_counts_every_episode_once(remedies: Remedies) -> None:
     day = DAYS[-1]
-    rows = fortnight.lake.read(TIME_TO_FIX, day)
+    rows = remedies.read(TIME_TO_FIX, day)
     assert not rows.select(TIME_TO_FIX.key).is_duplicated().any()
     totals = rows.filter(pl.col("severity").is_null(), pl.col("workload").is_null())
-    assert set(totals["report"]) == {report.name for report in fortnight.run.settings.reports}
-    closed = pl.concat(fortnight.closed_on(each) for each in DAYS)
+    assert set(totals["report"]) == {report.name for report in remedies.run.settings.reports}
+    closed = pl.concat(remedies.closed_on(each) for each in DAYS)
     for row in totals.iter_rows(named=True):
         of_report = pl.col("report") == row["report"]
-        is_open = fortnight.open_on(day).filter(of_report)
+        is_open = remedies.open_on(day).filter(of_report)
         assert row["open_failures"] == is_open.height
         assert row["remedied_failures"] == closed.filter(of_report, "remedied").height
         episodes = pl.concat([closed, is_open]).filter(of_report)
@@ -256,42 +215,42 @@ def test_the_time_to_fix_counts_every_episode_once(fortnight: Fortnight) -> None
         assert parts["failures"].sum() == row["failures"]
 
 
-def test_what_was_not_known_yet_does_not_count(fortnight: Fortnight) -> None:
-    early = fortnight.lake.read(TIME_TO_FIX, DAYS[0])
+def test_what_was_not_known_yet_does_not_count(remedies: Remedies) -> None:
+    early = remedies.read(TIME_TO_FIX, DAYS[0])
     assert early["remedied_failures"].sum() == 0
     assert early["median_days"].null_count() == early.height
-    known = remediation.known_episodes(fortnight.lake, REPORTS, DAYS[3])
+    known = remediation.known_episodes(remedies.lake, remedies.run.settings.reports, DAYS[3])
     assert known["date"].max() == DAYS[3]
 
 
 def test_a_report_that_is_not_in_the_settings_any_more_is_not_told_of(
-    fortnight: Fortnight,
+    remedies: Remedies,
 ) -> None:
-    only = REPORTS[:1]
-    known = remediation.known_episodes(fortnight.lake, only, DAYS[-1])
+    only = remedies.run.settings.reports[:1]
+    known = remediation.known_episodes(remedies.lake, only, DAYS[-1])
     assert set(known["report"]) == {only[0].name}
-    rows = remediation.episodes_of(fortnight.lake, only, DAYS[-1])
+    rows = remediation.episodes_of(remedies.lake, only, DAYS[-1])
     assert set(rows["report"]) == {only[0].name}
 
 
 # --- what people ask --------------------------------------------------------------------------
 
 
-def ask(fortnight: Fortnight, *arguments: str) -> int:
-    lake = fortnight.run.settings.lake
+def ask(remedies: Remedies, *arguments: str) -> int:
+    lake = remedies.run.settings.lake
     return main(["remediation", "--lake", lake, "--report", "fsbp", *arguments])
 
 
 def test_a_workload_is_told_its_times_and_its_oldest_failures(
-    fortnight: Fortnight, capsys: pytest.CaptureFixture[str]
+    remedies: Remedies, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scores = fortnight.lake.read(WORKLOAD_SCORES, DAYS[-1]).filter(pl.col("report") == "fsbp")
+    scores = remedies.read(WORKLOAD_SCORES, DAYS[-1]).filter(pl.col("report") == "fsbp")
     place = scores.sort("failed").row(-1, named=True)
     scope = ["--workload", place["workload"], "--environment", place["environment"]]
-    assert ask(fortnight, *scope, "--format", "json") == 0
+    assert ask(remedies, *scope, "--format", "json") == 0
     told = json.loads(capsys.readouterr().out)
     here = [pl.col(name) == place[name] for name in ("report", "workload", "environment")]
-    is_open = fortnight.open_on(DAYS[-1]).filter(*here)
+    is_open = remedies.open_on(DAYS[-1]).filter(*here)
     assert len(told["open"]) == is_open.height > 0
     opened = [row["opened_at"] for row in told["open"]]
     assert opened == sorted(opened)
@@ -300,46 +259,45 @@ def test_a_workload_is_told_its_times_and_its_oldest_failures(
     assert every["severity"] is None
     assert every["open_failures"] == is_open.height
     assert sum(row["failures"] for row in severities) == every["failures"]
-    assert ask(fortnight, *scope) == 0
+    assert ask(remedies, *scope) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(told["said"])
     assert told["open"][0]["resource_id"] in printed
-    assert ask(fortnight, *scope, "--format", "csv") == 0
+    assert ask(remedies, *scope, "--format", "csv") == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["resource_id"] for row in rows] == [row["resource_id"] for row in told["open"]]
 
 
 def test_an_account_is_told_the_figures_of_its_own_failures(
-    fortnight: Fortnight, capsys: pytest.CaptureFixture[str]
+    remedies: Remedies, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of_report = pl.col("report") == "fsbp"
-    account = fortnight.open_on(DAYS[-1]).filter(of_report)["account_id"].mode().sort()[0]
-    assert ask(fortnight, "--account", account, "--format", "json") == 0
+    account = remedies.open_on(DAYS[-1]).filter(of_report)["account_id"].mode().sort()[0]
+    assert ask(remedies, "--account", account, "--format", "json") == 0
     told = json.loads(capsys.readouterr().out)
     assert {row["account_id"] for row in told["open"]} == {account}
     assert told["time_to_fix"][-1]["open_failures"] == len(told["open"])
 
 
 def test_the_whole_report_says_not_yet_half_where_it_is_so(
-    fortnight: Fortnight, capsys: pytest.CaptureFixture[str]
+    remedies: Remedies, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert ask(fortnight, "--date", DAYS[0].isoformat()) == 0
+    assert ask(remedies, "--date", DAYS[0].isoformat()) == 0
     printed = capsys.readouterr().out
     assert "not yet half" in printed
     assert "Open longest (10 of " in printed
 
 
 def test_what_keeps_coming_back_is_told_even_while_it_is_fixed(
-    fortnight: Fortnight, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    remedies: Remedies, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lake = Lake(str(tmp_path / "lake"))
-    shutil.copytree(fortnight.run.settings.lake, lake.root, dirs_exist_ok=True)
+    lake = remedies.copied(tmp_path).lake
     of_report = pl.col("report") == "fsbp"
-    newest = fortnight.open_on(DAYS[-1]).filter(of_report).sort("opened_at")
+    newest = remedies.open_on(DAYS[-1]).filter(of_report).sort("opened_at")
     keeps_on = {"openings": pl.lit(3), "flapping": pl.lit(value=True)}
     # Names are other people's: this one would turn the terminal red.
     steering = newest.tail(1).with_columns(**keeps_on, resource_id=pl.lit("\x1b[31mbucket"))
-    fixed = pl.concat(fortnight.closed_on(day) for day in DAYS[:-1]).filter(
+    fixed = pl.concat(remedies.closed_on(day) for day in DAYS[:-1]).filter(
         of_report, pl.col("closed_by") == "fixed"
     )
     earlier = fixed.tail(1).with_columns(**keeps_on | {"openings": pl.lit(5)})
@@ -366,15 +324,15 @@ def test_what_keeps_coming_back_is_told_even_while_it_is_fixed(
     ],
 )
 def test_what_cannot_be_answered_is_said(
-    fortnight: Fortnight, capsys: pytest.CaptureFixture[str], scope: list[str], said: str
+    remedies: Remedies, capsys: pytest.CaptureFixture[str], scope: list[str], said: str
 ) -> None:
-    assert ask(fortnight, *scope) == 1
+    assert ask(remedies, *scope) == 1
     assert said in capsys.readouterr().err
 
 
-def test_the_catalog_lists_the_slowest_fixes_first(fortnight: Fortnight) -> None:
-    rows = publish.query(fortnight.lake, "FROM slowest_fixes('fsbp')")
-    is_open = fortnight.open_on(DAYS[-1]).filter(pl.col("report") == "fsbp")
+def test_the_catalog_lists_the_slowest_fixes_first(remedies: Remedies) -> None:
+    rows = publish.query(remedies.lake, "FROM slowest_fixes('fsbp')")
+    is_open = remedies.open_on(DAYS[-1]).filter(pl.col("report") == "fsbp")
     assert rows.height == is_open.height
     assert rows["opened_at"].is_sorted()
     assert rows.select("title", "account_name").null_count().sum_horizontal().item() == 0
