@@ -7,8 +7,9 @@ neither replaced nor removed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from posture_pipeline.aws.clients import AwsClients, aws_call, error_code
@@ -122,32 +123,20 @@ def update_dashboards(
         PermissionMissingError: A call is not allowed.
         AwsError: CloudWatch refused or failed.
     """
-    put, unchanged, in_the_way, messages = [], [], [], []
     there = [name for name in _listed(clients, owner) if owner.may_have_made(name)]
-    current = {name: _body(clients, name) for name in there}
-    for name, body in wanted.items():
-        found = current.get(name)
-        if found is not None and not owner.made(found):
-            in_the_way.append(name)
-        elif found == body:
-            unchanged.append(name)
-        else:
-            taken, said = _put(clients, name, body)
-            put += [name] if taken else []
-            messages += said
-    unwanted = sorted(set(current) - set(wanted))
-    gone = [name for name in unwanted if owner.made(current[name])]
-    for batch in _batches(gone):
+    bodies = {name: _body(clients, name) for name in there}
+    # One that went away meanwhile is null.
+    current = {name: body for name, body in bodies.items() if body is not None}
+    plan = _plan(wanted, current, ours=owner.made, same=operator.eq)
+    put, messages = [], []
+    for name in plan.put:
+        taken, said = _put(clients, name, wanted[name])
+        put += [name] if taken else []
+        messages += said
+    for batch in _batches(plan.deleted):
         with aws_call(DELETE, place=_place(clients, batch[0]), aws=clients.aws):
             clients.cloudwatch().delete_dashboards(DashboardNames=batch)
-    return Changes(
-        put=tuple(put),
-        unchanged=tuple(unchanged),
-        deleted=tuple(gone),
-        in_the_way=tuple(in_the_way),
-        foreign=tuple(name for name in unwanted if name not in set(gone)),
-        messages=tuple(messages),
-    )
+    return replace(plan, put=tuple(put), messages=tuple(messages))
 
 
 def _listed(clients: AwsClients, owner: Owner) -> list[str]:
@@ -205,29 +194,15 @@ def update_alarms(
         PermissionMissingError: A call is not allowed.
         AwsError: CloudWatch refused or failed.
     """
-    put, unchanged, in_the_way = [], [], []
     current = {each["AlarmName"]: each for each in _described(clients, owner)}
-    for name, properties in wanted.items():
-        found = current.get(name)
-        if found is not None and not _is_ours(found, owner):
-            in_the_way.append(name)
-        elif found is not None and _has(found, properties):
-            unchanged.append(name)
-        else:
-            with aws_call(PUT_ALARM, place=_place(clients, name), aws=clients.aws):
-                clients.cloudwatch().put_metric_alarm(**cast("Any", properties))
-            put.append(name)
-    gone = sorted(n for n, each in current.items() if n not in wanted and _is_ours(each, owner))
-    for batch in _batches(gone):
+    plan = _plan(wanted, current, ours=lambda alarm: _is_ours(alarm, owner), same=_has)
+    for name in plan.put:
+        with aws_call(PUT_ALARM, place=_place(clients, name), aws=clients.aws):
+            clients.cloudwatch().put_metric_alarm(**cast("Any", wanted[name]))
+    for batch in _batches(plan.deleted):
         with aws_call(DELETE_ALARMS, place=_place(clients, batch[0]), aws=clients.aws):
             clients.cloudwatch().delete_alarms(AlarmNames=batch)
-    return Changes(
-        put=tuple(put),
-        unchanged=tuple(unchanged),
-        deleted=tuple(gone),
-        in_the_way=tuple(in_the_way),
-        foreign=tuple(sorted(set(current) - set(wanted) - set(gone))),
-    )
+    return plan
 
 
 def _described(clients: AwsClients, owner: Owner) -> list[Mapping[str, Any]]:
@@ -249,6 +224,26 @@ def _is_ours(alarm: Mapping[str, Any], owner: Owner) -> bool:
 def _has(alarm: Mapping[str, Any], properties: Mapping[str, Any]) -> bool:
     # A field that a reply leaves out is an empty list.
     return all(alarm.get(key, []) == value for key, value in properties.items())
+
+
+def _plan(
+    wanted: Mapping[str, Mapping[str, Any]],
+    current: Mapping[str, Any],
+    *,
+    ours: Callable[[Any], bool],
+    same: Callable[[Any, Mapping[str, Any]], bool],
+) -> Changes:
+    """What has to change, by name; what this pipeline did not make is left alone."""
+    mine = {name for name, found in current.items() if ours(found)}
+    free = [name for name in wanted if name in mine or name not in current]
+    unchanged = [name for name in free if name in mine and same(current[name], wanted[name])]
+    return Changes(
+        put=tuple(name for name in free if name not in set(unchanged)),
+        unchanged=tuple(unchanged),
+        deleted=tuple(sorted(mine - set(wanted))),
+        in_the_way=tuple(name for name in wanted if name in current and name not in mine),
+        foreign=tuple(sorted(set(current) - set(wanted) - mine)),
+    )
 
 
 def _batches(names: Sequence[str]) -> Iterator[list[str]]:
