@@ -110,12 +110,9 @@ def backlog(arguments: argparse.Namespace) -> int:
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:
-    of_workload = arguments.workload is not None and arguments.environment is not None
-    half = (arguments.workload is None) != (arguments.environment is None)
-    if half or of_workload == (arguments.account is not None):
-        message = "Name either --account ID, or --workload W and --environment E."
-        raise InputError(message)
-    if of_workload:
+    from posture_pipeline.cli_commands import is_workload
+
+    if is_workload(arguments):
         columns = {"workload": arguments.workload, "environment": arguments.environment}
         return Scope(columns, f"{arguments.workload} {arguments.environment}")
     return Scope({"account_id": arguments.account}, f"account {arguments.account}")

@@ -234,6 +234,20 @@ def scores(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def is_workload(arguments: argparse.Namespace) -> bool:
+    """Whether a workload and environment are named, and not an account.
+
+    Raises:
+        InputError: Both are named, neither is, or a workload without an environment.
+    """
+    of_workload = arguments.workload is not None and arguments.environment is not None
+    half = (arguments.workload is None) != (arguments.environment is None)
+    if half or of_workload == (arguments.account is not None):
+        message = "Name either --account ID, or --workload W and --environment E."
+        raise InputError(message)
+    return of_workload
+
+
 def controls(arguments: argparse.Namespace) -> int:
     """Shows the controls of an account, or of a workload and environment."""
     import polars as pl
@@ -243,11 +257,7 @@ def controls(arguments: argparse.Namespace) -> int:
     from posture_pipeline.model.scoring import status_in_scope
     from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
 
-    of_workload = arguments.workload is not None and arguments.environment is not None
-    half = (arguments.workload is None) != (arguments.environment is None)
-    if half or of_workload == (arguments.account is not None):
-        message = "Name either --account ID, or --workload W and --environment E."
-        raise InputError(message)
+    of_workload = is_workload(arguments)
     settings = settings_of(arguments)
     lake = existing_lake(settings)
     day = arguments.date or _newest(lake, CONTROL_STATUS.name)
@@ -533,7 +543,8 @@ def _trends(
     """The last days' scores of each scope of one report in blocks; null where they cannot show."""
     import polars as pl
 
-    from posture_pipeline.cli_output import shows_blocks, sparkline
+    from posture_pipeline.cli_output import shows_blocks
+    from posture_pipeline.sparkline import sparkline
 
     if not shows_blocks():
         return None

@@ -11,6 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.printable import printable
 
 if TYPE_CHECKING:
     from datetime import date
@@ -147,14 +148,9 @@ def _table(kind: str, things: tuple[Dashboard, ...] | tuple[Alarm, ...]) -> Tabl
 
     table = new_table(None, [(kind, False), ("of workload", False)])
     for each in things:
-        whose = ORGANIZATION if each.workload is None else _printable(each.workload)
+        whose = ORGANIZATION if each.workload is None else printable(each.workload)
         table.add_row(escape(each.name), escape(whose))
     return table
-
-
-def _printable(text: str) -> str:
-    """Without what could steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _as_json(found: Wanted) -> dict[str, object]:

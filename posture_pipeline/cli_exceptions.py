@@ -14,6 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.printable import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -82,7 +83,7 @@ def exceptions(arguments: argparse.Namespace) -> int:
     if arguments.format == "json":
         print(json.dumps(_as_json(found), indent=1))
         return 0
-    said = "\n".join(_printable(line) for line in _said(found))
+    said = "\n".join(_one_line(line) for line in _said(found))
     if arguments.format == "csv":
         print_rows(found.rows, "csv", plain_table)
         print(said, file=sys.stderr)
@@ -267,10 +268,10 @@ def _table_of(found: Exceptions, *, ended_too: bool) -> Table:
         ]
         points = "" if row["points"] is None else f"{row['points']:.2f}"
         table.add_row(
-            *(Text(_printable(cell(text))) for text in texts),
+            *(Text(_one_line(cell(text))) for text in texts),
             until,
-            Text(_printable(_short(row["suppressed_by"] or ""))),
-            Text(_printable(row["note"] or "")),
+            Text(_one_line(_short(row["suppressed_by"] or ""))),
+            Text(_one_line(row["note"] or "")),
             points,
             *([row["ended_by"] or ""] if ended_too else []),
         )
@@ -282,10 +283,9 @@ def _short(name: str) -> str:
     return name.split(":", 5)[5] if name.startswith("arn:") and name.count(":") > 4 else name
 
 
-def _printable(text: str) -> str:
-    """The text in one line. It is other people's: nothing in it may steer a terminal."""
-    line = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+def _one_line(text: str) -> str:
+    """The text, which is other people's, in one line."""
+    return printable(" ".join(text.split()))
 
 
 # --- for programs -----------------------------------------------------------------------------

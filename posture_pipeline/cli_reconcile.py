@@ -14,6 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.printable import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +97,7 @@ def reconcile(arguments: argparse.Namespace) -> int:
     if arguments.format == "csv":
         print_rows(found.rows, "csv", plain_table)
         if found.missing:
-            print(_printable(found.missing), file=sys.stderr)
+            print(printable(found.missing), file=sys.stderr)
         return 0
     _show(found)
     return 0
@@ -184,7 +185,7 @@ def _show(found: Reconciled) -> None:
 
     figures = found.figures
     for figure in figures.filter(pl.col("unit") == "resources").iter_rows(named=True):
-        print("\n".join(_printable(line) for line in _said(figure, found.day)))
+        print("\n".join(printable(line) for line in _said(figure, found.day)))
         parts = _parts_of(found, figure)
         if parts:
             print_table(_parts_table(parts))
@@ -203,7 +204,7 @@ def _show(found: Reconciled) -> None:
         print_table(_standards_table(found.standards))
         print(CONSOLE)
     if found.missing:
-        print(f"Not everything could be compared: {_printable(found.missing)}")
+        print(f"Not everything could be compared: {printable(found.missing)}")
     elif figures.is_empty() and found.standards.is_empty():
         print(f"{found.day.isoformat()}: AWS gives no figure to compare these reports with.")
 
@@ -275,8 +276,8 @@ def _parts_table(parts: list[Row]) -> Table:
             _signed(row["part"]),
             f"{row['passed']:+d}" if row["passed"] else "",
             f"{row['failed']:+d}" if row["failed"] else "",
-            Text(_printable(row["reason"])),
-            Text(_printable(shown + (f" and {more} more" if more > 0 else ""))),
+            Text(printable(row["reason"])),
+            Text(printable(shown + (f" and {more} more" if more > 0 else ""))),
         )
     return table
 
@@ -309,7 +310,7 @@ def _aggregated_table(found: Reconciled, figures: pl.DataFrame) -> Table:
             cell(figure["our_value"]),
             cell(figure["aws_value"]),
             _signed(figure["difference"]),
-            Text(_printable(figure["reason"] or ", ".join(made_of))),
+            Text(printable(figure["reason"] or ", ".join(made_of))),
         )
     return table
 
@@ -334,11 +335,6 @@ def _points(value: float | None) -> str:
 def _signed(value: float | None) -> str:
     """Points with their sign; a part that rounds to nothing is no -0.00."""
     return "" if value is None else f"{round(value, 2) + 0.0:+.2f}"
-
-
-def _printable(text: str) -> str:
-    """Text of AWS without what could steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 # --- for programs -----------------------------------------------------------------------------

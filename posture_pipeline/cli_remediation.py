@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.cli_backlog import NO_RESOURCE, Scope
 from posture_pipeline.errors import InputError
+from posture_pipeline.printable import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -202,7 +203,7 @@ def _said(found: Remediation) -> str:
         f"{place}: {_count(found.open.height, 'failure')} open, {remedied:,} remedied in "
         f"{KNOWN_DAYS} days."
     )
-    return _printable(text)
+    return printable(text)
 
 
 def _remark(found: Remediation) -> str:
@@ -238,7 +239,7 @@ def _times(found: Remediation) -> Table:
     )
     for row in found.times.iter_rows(named=True):
         table.add_row(
-            escape(_printable(row["severity"] or "all")),
+            escape(printable(row["severity"] or "all")),
             cell(row["remedied_failures"]),
             cell(row["open_failures"]),
             cell(row["failures"] - row["remedied_failures"] - row["open_failures"]),
@@ -278,13 +279,13 @@ def _failures(title: str, rows: pl.DataFrame, day: date) -> Table:
         table.add_row(
             f"{row['days']:.0f}",
             f"{row['opened_at']:%Y-%m-%d}",
-            escape(_printable(cell(row["severity"]))),
+            escape(printable(cell(row["severity"]))),
             escape(
-                "\n".join(_printable(row[name]) for name in ("control_id", "title") if row[name])
+                "\n".join(printable(row[name]) for name in ("control_id", "title") if row[name])
             ),
-            escape(_printable(account)),
+            escape(printable(account)),
             # As text: in markup the :secret: of an ARN would become a picture.
-            Text(_printable(row["resource_id"] or NO_RESOURCE)),
+            Text(printable(row["resource_id"] or NO_RESOURCE)),
             ", ".join(_remarks(row, day)),
         )
     return table
@@ -302,11 +303,6 @@ def _remarks(row: Row, day: date) -> list[str]:
     elif row["last_seen"] != day:
         said.append(f"last seen {row['last_seen'].isoformat()}")
     return said
-
-
-def _printable(text: str) -> str:
-    """Names are other people's: nothing in them may steer a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 # --- for programs -----------------------------------------------------------------------------

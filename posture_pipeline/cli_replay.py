@@ -11,6 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.printable import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -156,7 +157,7 @@ def _place(row: Mapping[str, str | None]) -> str:
     else:
         text = "organization"
     # Names come from AWS accounts and their tags; a terminal obeys what is not printable.
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return printable(text)
 
 
 def _kept_sentences(kept: Mapping[date, str]) -> list[str]:

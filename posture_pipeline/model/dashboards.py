@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.model.metrics import acceptable_values, published_names
+from posture_pipeline.printable import printable
 from posture_pipeline.settings import ENVIRONMENTS
 
 if TYPE_CHECKING:
@@ -495,7 +496,7 @@ def _plain(text: str) -> str:
 
     A label may hold `${...}`, which CloudWatch replaces (AWS: Use dynamic labels).
     """
-    line = " ".join(_printable(text).replace("${", "$ {").split())
+    line = " ".join(printable(text, " ").replace("${", "$ {").split())
     return line if len(line) <= _TITLE_LENGTH else f"{line[: _TITLE_LENGTH - 3]}..."
 
 
@@ -503,10 +504,6 @@ def _escaped(text: str) -> str:
     """A name inside markdown: only ever a text."""
     escaped = _MARKDOWN.sub(r"\\\1", _plain(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 # --- alarms -------------------------------------------------------------------------------------
