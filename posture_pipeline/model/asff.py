@@ -148,7 +148,9 @@ class _Finding(msgspec.Struct, gc=False, rename="pascal"):
     product_fields: _ProductFields | None = None
 
 
-class _Page(msgspec.Struct, gc=False, rename="pascal"):
+class Page(msgspec.Struct, gc=False, rename="pascal"):
+    """What is kept of a page."""
+
     findings: list[_Finding]
 
 
@@ -157,7 +159,7 @@ class _RawPage(msgspec.Struct, gc=False, rename="pascal"):
     source: str | None = None
 
 
-_PAGE = msgspec.json.Decoder(_Page)
+_PAGE = msgspec.json.Decoder(Page)
 _RAW_PAGE = msgspec.json.Decoder(_RawPage)
 _FINDING = msgspec.json.Decoder(_Finding)
 

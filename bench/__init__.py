@@ -1,0 +1,1 @@
+"""The benchmark: what the pipeline costs, beside what else would do its work, and its floor."""
