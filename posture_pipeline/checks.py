@@ -14,6 +14,7 @@ from posture_pipeline.assets.day_by_day import checked_by_day
 from posture_pipeline.lake import explanation, snapshot
 from posture_pipeline.lake.staleness import outdated_comparisons
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.metadata import preview
 from posture_pipeline.model import exceptions as exception_rules
 from posture_pipeline.model.changes import parts_that_do_not_add_up
 from posture_pipeline.model.consistency import (
@@ -38,6 +39,7 @@ from posture_pipeline.schemas import (
     SCORE_CHANGES,
     SILENT_SOURCES,
     WORKLOAD_SCORES,
+    Table,
 )
 from posture_pipeline.settings import Settings
 
@@ -67,7 +69,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         open_shards = [name for name, counts in shards.items() if not counts["complete"]]
         return dg.AssetCheckResult(
             passed=bool(shards) and not open_shards,
-            metadata={"shards": len(shards), "incomplete": open_shards[:NAMES_SHOWN]},
+            description=f"{len(open_shards):,} of {len(shards):,} shards are not complete.",
+            metadata={
+                "shards": len(shards),
+                "wrong": len(open_shards),
+                "incomplete": open_shards[:NAMES_SHOWN],
+            },
         )
 
     @dg.asset_check(
@@ -91,8 +98,14 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         )
         return dg.AssetCheckResult(
             passed=passed,
+            description=(
+                f"{collected:,} records were collected, {counts['records']:,} were read: "
+                f"{stored:,} findings, {counts['duplicates']:,} duplicates and "
+                f"{counts['quarantined']:,} quarantined."
+            ),
             metadata={
                 "collected": collected,
+                "records": counts["records"],
                 "findings": stored,
                 "duplicates": counts["duplicates"],
                 "quarantined": counts["quarantined"],
@@ -114,8 +127,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         return dg.AssetCheckResult(
             passed=share <= settings.checks.quarantine_share,
             severity=dg.AssetCheckSeverity.WARN,
+            description=(
+                f"{counts['quarantined']:,} of {counts['records']:,} records could not be read "
+                f"({share:.2%}; the limit is {settings.checks.quarantine_share:.2%})."
+            ),
             metadata={
                 "quarantined": counts["quarantined"],
+                "records": counts["records"],
                 "share": share,
                 "limit": settings.checks.quarantine_share,
             },
@@ -136,6 +154,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         stored = lake.scan(ACCOUNT_FINDINGS, day).select(pl.len()).collect().item()
         return dg.AssetCheckResult(
             passed=merged.rows == stored == split.rows,
+            description=f"The account files hold {stored:,} of {merged.rows:,} merged findings.",
             metadata={"merged": merged.rows, "account_findings": stored},
         )
 
@@ -147,13 +166,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     def accounts_could_be_listed(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        commit = lake.require(ORGANIZATION_ACCOUNTS.name, day_of(context))
-        reason = commit.details.get("incomplete")
-        return dg.AssetCheckResult(
-            passed=reason is None,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"accounts": commit.rows, "left_out": reason or "nothing"},
-        )
+        return _nothing_left_out(lake, ORGANIZATION_ACCOUNTS, day_of(context), "accounts")
 
     @dg.asset_check(
         asset=ACCOUNT_SCORES.name,
@@ -167,12 +180,16 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
+        accounts = snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day))
         wrong = missing_or_double_accounts(
-            lake.read(ACCOUNT_SCORES, day),
-            snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day)),
-            [report.name for report in settings.reports],
+            lake.read(ACCOUNT_SCORES, day), accounts, [report.name for report in settings.reports]
         )
-        return _none_wrong(wrong, ["report", "account_id", "rows"])
+        return _none_wrong(
+            wrong,
+            ["report", "account_id", "rows"],
+            of=accounts.height * len(settings.reports),
+            what="pairs of an active account and a report do not stand there exactly once",
+        )
 
     @dg.asset_check(
         asset=ACCOUNT_SCORES.name,
@@ -181,14 +198,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     )
     @checked_by_day
     def accounts_have_a_workload(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-        rows = (
-            lake.read(ACCOUNT_SCORES, day)
-            .filter(pl.col("workload_source") == "account_name")
-            .unique("account_id")
-            .sort("account_id")
-        )
+        accounts = lake.read(ACCOUNT_SCORES, day).unique("account_id").sort("account_id")
         return _none_wrong(
-            rows, ["account_id", "account_name"], severity=dg.AssetCheckSeverity.WARN
+            accounts.filter(pl.col("workload_source") == "account_name"),
+            ["account_id", "account_name"],
+            of=accounts.height,
+            what="active accounts resolve to no workload; each is a workload of its own name",
+            severity=dg.AssetCheckSeverity.WARN,
         )
 
     @dg.asset_check(
@@ -199,14 +215,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     @checked_by_day
     def no_account_is_silent(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         with_findings = snapshot.findings_of(lake, day).select("account_id").unique().collect()
-        rows = (
-            lake.read(ACCOUNT_SCORES, day)
-            .unique("account_id")
-            .join(with_findings, on="account_id", how="anti")
-            .sort("account_id")
-        )
+        accounts = lake.read(ACCOUNT_SCORES, day).unique("account_id").sort("account_id")
         return _none_wrong(
-            rows, ["account_id", "account_name"], severity=dg.AssetCheckSeverity.WARN
+            accounts.join(with_findings, on="account_id", how="anti", maintain_order="left"),
+            ["account_id", "account_name"],
+            of=accounts.height,
+            what="active accounts have no findings, so no score",
+            severity=dg.AssetCheckSeverity.WARN,
         )
 
     @dg.asset_check(
@@ -222,6 +237,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         return _none_wrong(
             lake.read(SILENT_SOURCES, day),
             ["account_id", "region", "product_name", "last_seen", "findings"],
+            what="products in a region of an account went silent",
             severity=dg.AssetCheckSeverity.WARN,
         )
 
@@ -240,8 +256,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         )
         @checked_by_day
         def sane(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
-            wrong = inconsistent_scores(lake.read(table, day))
-            return _none_wrong(wrong, [*table.key, "score", "passed", "failed", "expected"])
+            rows = lake.read(table, day)
+            return _none_wrong(
+                inconsistent_scores(rows),
+                [*table.key, "score", "passed", "failed", "expected"],
+                of=rows.height,
+                what="scores are outside 0 to 100, or do not follow from their counts",
+            )
 
         return sane
 
@@ -261,12 +282,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
-        earlier = [each for each in lake.days(WORKLOAD_SCORES.name) if each < day]
-        if not earlier or lake.commit_of(CONTROL_STATUS.name, earlier[-1]) is None:
+        before = next(lake.days_before(WORKLOAD_SCORES.name, day), None)
+        if before is None or lake.commit_of(CONTROL_STATUS.name, before) is None:
             return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
-        before = earlier[-1]
+        rows = lake.read(WORKLOAD_SCORES, [before, day])
         wrong = unexplained_moves(
-            lake.read(WORKLOAD_SCORES, [before, day]),
+            rows,
             lake.read(CONTROL_STATUS, [before, day]),
             lake.read(ACCOUNT_SCORES, [before, day]),
             points=settings.checks.score_move,
@@ -274,7 +295,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         return _none_wrong(
             wrong,
             ["report", "workload", "environment", "score_before", "score"],
+            of=rows.filter(pl.col("date") == day).height,
+            what=(
+                f"scores moved by more than {settings.checks.score_move:g} points since "
+                f"{before.isoformat()} while no control of theirs changed status"
+            ),
             compared_with=before.isoformat(),
+            limit=settings.checks.score_move,
         )
 
     @dg.asset_check(
@@ -293,15 +320,20 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         if compared_with is None:
             return dg.AssetCheckResult(passed=True, metadata={"compared_with": "no earlier day"})
         before = date.fromisoformat(compared_with)
+        changes = lake.read(SCORE_CHANGES, day)
         wrong = parts_that_do_not_add_up(
-            lake.read(SCORE_CHANGES, day),
+            changes,
             explanation.read_day(lake, settings.reports, before),
             explanation.read_day(lake, settings.reports, day),
         )
         return _none_wrong(
             wrong,
             ["scope", "report", "account_id", "workload", "score_before", "score_after", "parts"],
+            what=(
+                f"scores moved since {compared_with} by something else than the sum of their parts"
+            ),
             compared_with=compared_with,
+            parts=changes.height,
         )
 
     @dg.asset_check(
@@ -319,12 +351,16 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
         unused = lake.require(EXCEPTIONS.name, day).details["unused_entries"]
-        rows = exception_rules.out_of_date(
-            lake.read(EXCEPTIONS, day), day, days=settings.checks.exception_days
-        )
+        ledger = lake.read(EXCEPTIONS, day)
+        rows = exception_rules.out_of_date(ledger, day, days=settings.checks.exception_days)
         return _none_wrong(
             rows,
             ["until", "expired", "control_id", "account_id", "resource_id", "owner", "points"],
+            of=ledger.filter("open").height,
+            what=(
+                f"open exceptions are past their agreed end, or within "
+                f"{settings.checks.exception_days} days of it"
+            ),
             severity=dg.AssetCheckSeverity.WARN,
             expired=rows.filter("expired").height,
             lines_without_open_exception=len(unused),
@@ -346,6 +382,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         return _none_wrong(
             outdated_comparisons(lake, day),
             ["date", "compared_with", "computed_again"],
+            what="comparisons with this day are older than the scores that they compare",
             severity=dg.AssetCheckSeverity.WARN,
         )
 
@@ -357,13 +394,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     def config_figures_could_be_read(
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        commit = lake.require(AWS_COMPLIANCE.name, day_of(context))
-        reason = commit.details.get("incomplete")
-        return dg.AssetCheckResult(
-            passed=reason is None,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"rows": commit.rows, "left_out": reason or "nothing"},
-        )
+        return _nothing_left_out(lake, AWS_COMPLIANCE, day_of(context), "figures")
 
     @dg.asset_check(
         asset=RECONCILIATION.name,
@@ -377,10 +408,13 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     def our_pack_scores_agree_with_config(
         day: date, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
-        wrong = differences_without_reason(lake.read(RECONCILIATION, day))
+        rows = lake.read(RECONCILIATION, day)
+        figures = rows.filter(pl.col("control_id").is_null() & pl.col("cause").is_null())
         return _none_wrong(
-            wrong,
+            differences_without_reason(rows),
             ["report", "account_id", "region", "unit", "control_id", "difference", "parts"],
+            of=figures.height,
+            what="figures differ from AWS Config's own by more than the reasons found",
             severity=dg.AssetCheckSeverity.WARN,
         )
 
@@ -411,15 +445,39 @@ def _none_wrong(
     rows: pl.DataFrame,
     columns: list[str],
     *,
+    what: str,
+    of: int | None = None,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
-    **facts: str | int | list[int],
+    **facts: str | float | list[int],
 ) -> dg.AssetCheckResult:
-    """Passed when there are no rows; otherwise the first of them are shown."""
-    from posture_pipeline.metadata import preview
+    """Passed when there are no rows; otherwise the first of them are shown.
 
+    Args:
+        rows: What is wrong.
+        columns: Of these rows, the ones that are shown.
+        what: The things, and what is wrong with them; it follows their number.
+        of: How many there are in all, where that is known.
+        severity: How bad it is.
+        facts: Limits and other numbers behind the result.
+    """
+    number = f"{rows.height:,}" if of is None else f"{rows.height:,} of {of:,}"
+    checked = {} if of is None else {"checked": of}
     shown = {"rows": preview(rows, columns)} if rows.height else {}
     return dg.AssetCheckResult(
         passed=rows.is_empty(),
         severity=severity,
-        metadata={"wrong": rows.height, **facts, **shown},
+        description=f"{number} {what}.",
+        metadata={"wrong": rows.height, **checked, **facts, **shown},
+    )
+
+
+def _nothing_left_out(lake: Lake, table: Table, day: date, what: str) -> dg.AssetCheckResult:
+    """Passed when AWS answered everything that was asked for a table."""
+    commit = lake.require(table.name, day)
+    reason = commit.details.get("incomplete")
+    return dg.AssetCheckResult(
+        passed=reason is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{commit.rows:,} {what} were read; left out: {reason or 'nothing.'}",
+        metadata={what: commit.rows, "left_out": reason or "nothing"},
     )

@@ -9,10 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from posture_pipeline.printable import printable
 from posture_pipeline.settings import Thresholds
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -22,33 +24,110 @@ NARROW = 100
 """Columns of a table where no terminal says how wide it is."""
 
 
-def print_rows(rows: pl.DataFrame, format_: str, table: Callable[[pl.DataFrame], Table]) -> None:
+LONG_WORD = 20
+"""Letters that a table breaks no word below."""
+
+
+def print_rows(
+    rows: pl.DataFrame,
+    format_: str,
+    tables: Callable[[pl.DataFrame], Table | Sequence[Table]],
+    *,
+    first_to_go: Sequence[str] = (),
+) -> None:
     """Prints rows in the format asked for.
 
     Args:
         rows: Every column of the table, as JSON and CSV show them.
         format_: table, json or csv.
-        table: Makes the table for people.
+        tables: Makes the table for people, or several as `print_table` takes them.
+        first_to_go: As there.
     """
     if format_ == "csv":
         sys.stdout.write(_texts(rows).write_csv())
     elif format_ == "json":
         print(json.dumps([_plain(row) for row in rows.iter_rows(named=True)], indent=1))
     else:
-        print_table(table(rows))
+        made = tables(rows)
+        print_table(*(made if isinstance(made, Sequence) else [made]), first_to_go=first_to_go)
 
 
-def print_table(table: Table) -> None:
-    """Prints a table, with colours only where a terminal shows them."""
+def print_table(*tables: Table, first_to_go: Sequence[str] = ()) -> None:
+    """Prints a table, with colours only where a terminal shows them.
+
+    Words are never broken to make a table fit the terminal: cells are wrapped between words, and
+    where that is not enough columns are left out, with a line that names them.
+
+    Args:
+        tables: The same table, with the most in it first: the first that fits is printed, and
+            where there is no terminal the last.
+        first_to_go: Headers of the columns that are left out before others, which go from the
+            right; the first column always stays.
+    """
     from rich.console import Console
 
     # No emoji: `:secret:` in an ARN is no picture.
     console = Console(emoji=False)
+    table = tables[-1]
     if not console.is_terminal:
         # Nothing is cut for a reader that has no width.
         console = Console(width=10_000, emoji=False)
         table.expand = False
+        console.print(table)
+        return
+    table = next((each for each in tables if _width(each, console) <= console.width), table)
+    left_out = _fit(table, console, first_to_go)
     console.print(table)
+    if left_out:
+        console.print(
+            f"Left out for want of room: {', '.join(left_out)}.", style="dim", highlight=False
+        )
+
+
+def _width(table: Table, console: Console) -> int:
+    """Columns of the terminal that a table takes with nothing wrapped."""
+    from rich.measure import Measurement
+
+    wide = console.options.update(width=10_000)
+    return Measurement.get(console, wide, table).maximum
+
+
+def _fit(table: Table, console: Console, first_to_go: Sequence[str]) -> list[str]:
+    """Makes a table fit a terminal, and says which columns that took."""
+    left_out: list[str] = []
+    if _width(table, console) <= console.width:
+        return left_out
+    least, most = {}, {}
+    for column in table.columns:
+        texts = [_text(each) for each in (column.header, *column.cells)]
+        pieces = texts if column.no_wrap else [word for text in texts for word in text.split()]
+        # What is longer than a word, such as an ARN, must be broken somewhere.
+        longest = max(map(len, pieces), default=0)
+        least[id(column)] = min(longest, max(LONG_WORD, console.width // 4))
+        most[id(column)] = max(map(len, texts))
+
+    def room() -> int:
+        # A space on both sides of a cell, a line between cells and at both ends.
+        between = 3 * len(table.columns) + 1
+        return console.width - between - sum(least[id(column)] for column in table.columns)
+
+    while len(table.columns) > 1 and room() < 0:
+        headers = [str(column.header) for column in table.columns]
+        name = next((each for each in first_to_go if each in headers[1:]), headers[-1])
+        del table.columns[len(headers) - 1 - headers[::-1].index(name)]
+        left_out.append(name)
+    spare = max(room(), 0)
+    for column in table.columns:
+        more = min(spare, most[id(column)] - least[id(column)])
+        column.width = least[id(column)] + more
+        spare -= more
+    return left_out
+
+
+def _text(content: RenderableType) -> str:
+    from rich.text import Text
+
+    return Text.from_markup(content).plain if isinstance(content, str) else str(content)
 
 
 def new_table(title: str | None, columns: Sequence[tuple[str, bool]]) -> Table:
@@ -83,7 +162,9 @@ def cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return printable(str(value))
 
 
 def score_cell(score: float | None, thresholds: Thresholds) -> str:
@@ -94,32 +175,13 @@ def score_cell(score: float | None, thresholds: Thresholds) -> str:
     return f"[{colour}]{score:.1f}[/{colour}]"
 
 
-SPARKS = "▁▂▃▄▅▆▇█"
-SPARK_POINTS = 4.0
-"""Points that the height of a sparkline spans at least: less would make noise look like news."""
-
-
-def sparkline(values: Sequence[float | None]) -> str:
-    """A series in one line of blocks, from its lowest to its highest value; a gap for null.
-
-    >>> sparkline([80.0, None, 90.0])
-    '▁ █'
-    >>> sparkline([90.0, 90.0])
-    '▁▁'
-    """
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    low = min(known)
-    step = max(max(known) - low, SPARK_POINTS) / (len(SPARKS) - 1)
-    return "".join(" " if each is None else SPARKS[round((each - low) / step)] for each in values)
-
-
 def shows_blocks() -> bool:
     """Whether the output is a terminal that can show the characters of a sparkline."""
     from rich.console import Console
 
-    return Console().is_terminal and "utf" in (sys.stdout.encoding or "").lower()
+    console = Console()
+    can = console.is_terminal and not console.is_dumb_terminal
+    return can and "utf" in (sys.stdout.encoding or "").lower()
 
 
 class Progress:

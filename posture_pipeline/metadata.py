@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,30 +10,53 @@ import dagster as dg
 import polars as pl
 
 from posture_pipeline.aws.clients import is_passing
+from posture_pipeline.column_lineage import Source, sources_of
 from posture_pipeline.errors import PostureError
-from posture_pipeline.lake.store import Commit
+from posture_pipeline.lake.bucket import told
+from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.schemas import Table
+from posture_pipeline.settings import Thresholds
 
 PREVIEW_ROWS = 10
 
 
 def column_schema(table: Table) -> dg.TableSchema:
-    """A table's declared columns, as the UI shows them."""
+    """A table's declared columns with what they come from, as the UI shows them."""
+    sources = sources_of(table)
     return dg.TableSchema(
         columns=[
-            dg.TableColumn(column.name, str(column.dtype), column.meaning)
+            dg.TableColumn(
+                column.name, str(column.dtype), column.meaning + _comes_from(sources, column.name)
+            )
             for column in table.columns
         ]
     )
 
 
-def of_commit(commit: Commit, uri: str) -> dict[str, Any]:
-    """Rows, files, size and place of what was written."""
+def _comes_from(sources: Mapping[str, Sequence[Source]], column: str) -> str:
+    """What the UI of Dagster+ draws as lineage, in words for every other UI."""
+    by_table: dict[str, list[str]] = {}
+    for upstream, name in sources.get(column, ()):
+        by_table.setdefault(upstream, []).append(f"`{name}`")
+    said = "; ".join(f"{upstream} {', '.join(names)}" for upstream, names in by_table.items())
+    return f" *From {said}.*" if said else ""
+
+
+def of_commit(table: Table, commit: Commit, lake: Lake) -> dict[str, Any]:
+    """Rows, files, size and place of what was written, and what its columns come from."""
+    sources = sources_of(table)
+    lineage = dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(dg.AssetKey(upstream), name) for upstream, name in of]
+            for column, of in sources.items()
+        }
+    )
     return {
         "dagster/row_count": commit.rows,
-        "dagster/uri": uri,
+        "dagster/uri": lake.uri(table.name),
         "files": commit.files,
         "size_mb": round(commit.bytes / 1e6, 3),
+        **({"dagster/column_lineage": lineage} if sources else {}),
     }
 
 
@@ -52,6 +75,27 @@ def scores_by_report(rows: pl.DataFrame) -> Mapping[str, float]:
     return {
         f"score/{report}": round(score, 4)
         for report, score in rows.select("report", "score").drop_nulls().iter_rows()
+    }
+
+
+def spread_by_report(rows: pl.DataFrame, thresholds: Thresholds) -> dict[str, float]:
+    """Plottable numbers of many scores, a few for each report whatever their number.
+
+    `mean/fsbp` and `lowest/fsbp` of the scores there are, `red/fsbp` how many are below the red
+    threshold, `without_score/fsbp` how many there are not.
+    """
+    score = pl.col("score")
+    spread = rows.group_by("report", maintain_order=True).agg(
+        score.mean().round(2).alias("mean"),
+        score.min().round(2).alias("lowest"),
+        (score < thresholds.red).sum().alias("red"),
+        score.null_count().alias("without_score"),
+    )
+    return {
+        f"{name}/{row['report']}": row[name]
+        for name in spread.columns[1:]
+        for row in spread.iter_rows(named=True)
+        if row[name] is not None
     }
 
 
@@ -77,6 +121,10 @@ def explained(retries: dg.RetryPolicy | None = None, *, attempt: int = 0) -> Ite
             wait = retries.calculate_delay(attempt + 1)
             raise dg.RetryRequested(retries.max_retries, seconds_to_wait=wait) from error
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    except OSError as error:
+        if (said := told(error)) is None:
+            raise
+        raise dg.Failure(description=str(said), allow_retries=False) from error
 
 
 def _cell(value: object) -> str:

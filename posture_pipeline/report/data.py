@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 import polars as pl
 
 from posture_pipeline.errors import InputError
-from posture_pipeline.lake import layout, snapshot
+from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.backlog import RESOURCES_SCHEMA, resources_to_fix
 from posture_pipeline.model.controls import findings_of_report
@@ -220,10 +220,8 @@ def _history(
 
 def _days(lake: Lake, table: Table, day: date, number: int) -> list[date]:
     """The stored days of a table up to a day, so many days back."""
-    folders, _ = lake.names(table.name)
-    days = (layout.day_of(name) for name in folders)
-    first = day - timedelta(days=number - 1)
-    return [each for each in days if each and first <= each <= day and _has(lake, table, each)]
+    beyond, before = day + timedelta(days=1), day - timedelta(days=number)
+    return sorted(lake.days_before(table.name, beyond, after=before))
 
 
 def _has(lake: Lake, table: Table, day: date) -> bool:

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -21,21 +20,17 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from posture_pipeline.lake.layout import HASH_LENGTH, REPORT, page_name
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.report import data
 from posture_pipeline.report.view import RESOURCES_SHOWN, Views
 from posture_pipeline.settings import Settings
 
-FOLDER = "report"
 INDEX = "index.html"
 HTML = "text/html; charset=utf-8"
 
 PAGE_BYTES = 1_000_000
 """A page that is larger is not mailed easily: resources are left out until it is smaller."""
-
-SLUG_LENGTH = 48
-HASH_LENGTH = 8
-"""Hexadecimal digits of the workload's hash: two workloads never have one page."""
 
 _OURS = re.compile(rf"workload-[a-z0-9-]*[0-9a-f]{{{HASH_LENGTH}}}\.html")
 _VENDORED = "chart.js-4.6.1.umd.min.js"
@@ -74,37 +69,33 @@ def write_pages(lake: Lake, settings: Settings) -> Written:
     sizes: dict[str, int] = {}
     for name, page in pages(stored, settings):
         body = page.encode()
-        lake.put(f"{FOLDER}/{name}", body, content_type=HTML)
+        lake.put(f"{REPORT}/{name}", body, content_type=HTML)
         sizes[name] = len(body)
-    _, there = lake.names(FOLDER)
+    _, there = lake.names(REPORT)
     for name in there:
         if _OURS.fullmatch(name) and name not in sizes:
-            lake.delete(f"{FOLDER}/{name}")
-    index = lake.uri(f"{FOLDER}/{INDEX}")
+            lake.delete(f"{REPORT}/{name}")
+    index = lake.uri(f"{REPORT}/{INDEX}")
     return Written(stored.day, len(sizes), sum(sizes.values()), max(sizes.values()), index)
 
 
 def pages(stored: data.Stored, settings: Settings) -> Iterable[tuple[str, str]]:
     """The name and text of every page, the organization's last."""
-    workloads = stored.workloads["workload"].unique().sort().to_list()
-    names = {workload: page_name(workload) for workload in workloads}
-    views = Views(stored, settings.thresholds, names)
+    views = _views(stored, settings)
     environment = _environment()
-    for workload in workloads:
-        yield names[workload], _workload_page(environment, views, workload)
+    for workload, name in views.pages.items():
+        yield name, _workload_page(environment, views, workload)
     yield INDEX, _render(environment, "index.html.j2", views, views.organization())
 
 
-def page_name(workload: str) -> str:
-    """The file of a workload's page.
+def page_of(stored: data.Stored, settings: Settings, workload: str) -> str:
+    """The text of the page of one workload that has scores on the day."""
+    return _workload_page(_environment(), _views(stored, settings), workload)
 
-    >>> page_name("Payments & Co")
-    'workload-payments-co-6c9fa514.html'
-    """
-    plain = unicodedata.normalize("NFKD", workload).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_LENGTH].strip("-")
-    short = hashlib.sha256(workload.encode()).hexdigest()[:HASH_LENGTH]
-    return f"workload-{slug}-{short}.html" if slug else f"workload-{short}.html"
+
+def _views(stored: data.Stored, settings: Settings) -> Views:
+    workloads = stored.workloads["workload"].unique().sort()
+    return Views(stored, settings.thresholds, {each: page_name(each) for each in workloads})
 
 
 def _workload_page(environment: jinja2.Environment, views: Views, workload: str) -> str:

@@ -16,8 +16,8 @@ import polars as pl
 
 from posture_pipeline.explain_words import count, moved, short_resource, what_happened
 from posture_pipeline.model.backlog import RESOURCES_SCHEMA, SEVERITIES, backlog
-from posture_pipeline.model.causes import CAUSES
 from posture_pipeline.report.data import Stored
+from posture_pipeline.report.moves import MOVED_AT_LEAST, first_cause, incomparable, moves
 from posture_pipeline.settings import Thresholds
 
 ENVIRONMENTS = ("production", "acceptance", "test", "development", "build")
@@ -34,9 +34,6 @@ RESOURCES_SHOWN = 25
 EXCEPTIONS_SHOWN = 200
 ENDS_SOON_DAYS = 30
 """An exception that ends within so many days is about to expire."""
-MOVED_AT_LEAST = 0.005
-"""Points below which a score did not move."""
-
 _CHANGE = ["date", "scope", "workload", "environment", "report", "control_id"]
 _SEVERITY_COLUMNS = {
     "Critical": "failed_critical",
@@ -158,7 +155,7 @@ class Views:
         found: dict[int, dict[str, None]] = defaultdict(dict)
         for rows in series:
             for before, after in pairwise(rows):
-                for text in _incomparable(before, after):
+                for text in incomparable(before, after):
                     found[(after["date"] - self.first).days][text] = None
         return [(day, "; ".join(texts)) for day, texts in sorted(found.items())]
 
@@ -260,25 +257,18 @@ class Views:
         ]
 
     def _movers(self, title: str, then: date | None, *, causes: bool) -> Row:
-        rows = []
-        for now in self.stored.workloads.iter_rows(named=True):
-            key = (now["report"], now["workload"], now["environment"])
-            before = self._then.get((then, *key)) if then else None
-            if before is None or before["score"] is None or now["score"] is None:
-                continue
-            change = now["score"] - before["score"]
-            if abs(change) >= MOVED_AT_LEAST:
-                rows.append(
-                    self._cell(now)
-                    | {
-                        "workload": now["workload"],
-                        "page": self.pages[now["workload"]],
-                        "before": f"{before['score']:.1f}",
-                        "change": change,
-                        "careful": "; ".join(_incomparable(before, now)),
-                    }
-                )
-        rows.sort(key=lambda row: (-abs(row["change"]), row["workload"], row["report"]))
+        before = {key[1:]: row for key, row in self._then.items() if key[0] == then}
+        rows = [
+            self._cell(move.now)
+            | {
+                "workload": move.now["workload"],
+                "page": self.pages[move.now["workload"]],
+                "before": f"{move.before['score']:.1f}",
+                "change": move.points,
+                "careful": "; ".join(incomparable(move.before, move.now)),
+            }
+            for move in moves(self.stored.workloads.iter_rows(named=True), before)
+        ]
         shown = rows[:MOVERS_SHOWN]
         return {
             "title": title,
@@ -296,7 +286,7 @@ class Views:
             pl.col("part") != 0,
         )
         for row in rows.head(1).iter_rows(named=True):
-            return f"{row['control_id']}: {_cause(row)}"
+            return f"{row['control_id']}: {first_cause(row)}"
         return None
 
     def _quality(self, now: Mapping[str, Row]) -> Row:
@@ -431,7 +421,7 @@ class Views:
             "part": row["part"],
             "before": row["status_before"] or "not there",
             "after": row["status_after"] or "not there",
-            "cause": _cause(row),
+            "cause": first_cause(row),
             "told": told,
             "more": more,
         }
@@ -603,22 +593,6 @@ def _environment(name: str) -> tuple[int, str]:
     return (ENVIRONMENTS.index(name) if known else len(ENVIRONMENTS), name)
 
 
-def _incomparable(before: Row, after: Row) -> Iterable[str]:
-    """What makes the scores of two days measure something else."""
-
-    def differ(name: str) -> bool:
-        return None not in (before[name], after[name]) and before[name] != after[name]
-
-    if differ("control_set_hash"):
-        numbers = f"{before['expected']} to {after['expected']} controls"
-        same = before["expected"] == after["expected"]
-        yield "control set changed" if same else f"control set changed, {numbers}"
-    if differ("method"):
-        yield f"scoring method changed, {before['method']} to {after['method']}"
-    if differ("settings_hash"):
-        yield "settings of the report changed"
-
-
 def _told(causes: pl.DataFrame) -> pl.DataFrame:
     """The evidence that is told of each changed control: what decided it, if anything did."""
     decided = pl.col("decisive").fill_null(value=False)
@@ -641,11 +615,6 @@ def _evidence(rows: Iterable[Row]) -> Evidence:
 def _other(control: str, *titles: str | None) -> str | None:
     """The first title that says more than the control's own name."""
     return next((each for each in titles if each and control not in each), None)
-
-
-def _cause(row: Row) -> str:
-    name = (row["causes"] or "no_evidence").split()[0]
-    return CAUSES.get(name, name)
 
 
 def _path(cell: Row, reaching: Row | None, height: int) -> str:

@@ -16,8 +16,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
+from posture_pipeline.lake.layout import page_name
 from posture_pipeline.lake.store import Lake
-from posture_pipeline.report.pages import page_name, pages, write_pages
+from posture_pipeline.report.pages import pages, write_pages
 from posture_pipeline.schemas import ORGANIZATION_SCORES, TABLES, WORKLOAD_SCORES
 from posture_pipeline.settings import DEMO_REPORTS, Settings, load_settings
 from posture_pipeline_tests import report_example as example

@@ -12,9 +12,10 @@ import polars as pl
 import pytest
 
 from posture_pipeline.errors import InputError
+from posture_pipeline.lake.layout import page_name
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.report import data
-from posture_pipeline.report.pages import page_name, pages, write_pages
+from posture_pipeline.report.pages import pages, write_pages
 from posture_pipeline.report.view import Views
 from posture_pipeline.schemas import (
     EXCEPTIONS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import re
@@ -10,12 +11,14 @@ from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import posture_pipeline.report
-from posture_pipeline.report.pages import PAGE_BYTES, page_name, pages
+from posture_pipeline.lake.layout import page_name
+from posture_pipeline.report.pages import INDEX, PAGE_BYTES, pages
 from posture_pipeline.report.view import safe_link
 from posture_pipeline.settings import DEMO_REPORTS, Settings, Thresholds
 from posture_pipeline_tests import report_example as example
@@ -223,6 +226,19 @@ def test_data_quality_names_what_is_missing(made: dict[str, Page]) -> None:
 def test_a_workload_with_a_year_of_days_is_small_enough_to_mail() -> None:
     page = next(text for _, text in pages(example.stored(days=366, controls=25), SETTINGS))
     assert Page(page).data()["days"] == 366
+    assert len(page.encode()) < PAGE_BYTES
+
+
+def test_the_page_of_an_organization_of_750_environments_is_small_enough_to_mail() -> None:
+    one = example.stored()
+    names = [f"a-workload-of-some-name-{number:03d}" for number in range(150)]
+    many = pl.concat(
+        one.workloads.with_columns(workload=pl.lit(name), reason=pl.lit(None, pl.String))
+        for name in names
+    )
+    *_, (index, page) = pages(dataclasses.replace(one, workloads=many), SETTINGS)
+    assert index == INDEX
+    assert page.count('class="heat-cell') == 750 * len(example.REPORTS)
     assert len(page.encode()) < PAGE_BYTES
 
 

@@ -173,6 +173,19 @@
 
   // --- tables ---------------------------------------------------------------------------------
 
+  // Narrow screens show a row as a block: then cells need their role said, and their heading.
+  function labelled(table) {
+    const headings = all("thead th", table).map((each) => each.textContent);
+    for (const row of table.tBodies[0].rows) {
+      row.setAttribute("role", "row");
+      for (const cell of row.cells) {
+        const first = cell.tagName === "TH";
+        cell.setAttribute("role", first ? "rowheader" : "cell");
+        if (cell.matches(".heat-cell, .num")) cell.dataset.label = headings[cell.cellIndex];
+      }
+    }
+  }
+
   function sortable(table) {
     const body = table.tBodies[0];
     all("thead th[data-sort]", table).forEach((heading) => {
@@ -257,7 +270,7 @@
   all("details.figures").forEach((details) =>
     details.addEventListener("toggle", () => { if (details.open) figures(details); }));
   const heat = document.getElementById("heat");
-  if (heat) { sortable(heat); filterable(heat); }
+  if (heat) { labelled(heat); sortable(heat); filterable(heat); }
   const choose = document.getElementById("choose");
   if (choose) choosable(choose);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
