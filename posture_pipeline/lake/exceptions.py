@@ -5,16 +5,14 @@ The rules stand in `model/exceptions.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from itertools import takewhile
 from pathlib import Path
 
 import polars as pl
 
 from posture_pipeline.errors import SettingsError
-from posture_pipeline.lake import finding_history, layout
+from posture_pipeline.lake import finding_history
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import exceptions as rules
 from posture_pipeline.model.exceptions import ScoredDay
@@ -127,21 +125,11 @@ def entries_of(settings: Settings) -> pl.DataFrame:
 
 def _earlier_day(lake: Lake, day: date) -> date | None:
     """The newest day before this one that has a ledger."""
-    return next((each for each in _newest_first(lake, EXCEPTIONS) if each < day), None)
+    return next(lake.days_before(EXCEPTIONS.name, day), None)
 
 
 def _changes(lake: Lake, before: date | None, day: date) -> pl.DataFrame:
     """The finding changes of the day, and of the days since the ledger before."""
     lake.require(FINDING_CHANGES.name, day)
-    since = before or day
-    earlier = takewhile(lambda each: each > since, _newest_first(lake, FINDING_CHANGES))
-    return lake.read(FINDING_CHANGES, [*(each for each in earlier if each < day), day])
-
-
-def _newest_first(lake: Lake, table: Table) -> Iterator[date]:
-    """The committed days of a table; a commit is read only when its turn comes."""
-    folders, _ = lake.names(table.name)
-    for folder in reversed(folders):
-        day = layout.day_of(folder)
-        if day and lake.commit_of(table.name, day):
-            yield day
+    earlier = lake.days_before(FINDING_CHANGES.name, day, after=before or day)
+    return lake.read(FINDING_CHANGES, [*earlier, day])

@@ -12,7 +12,7 @@ from datetime import date
 
 import polars as pl
 
-from posture_pipeline.lake import layout, problem_findings, snapshot
+from posture_pipeline.lake import problem_findings, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import causes as why
 from posture_pipeline.model.carried import carried_problems
@@ -50,9 +50,8 @@ class Explanation:
 
 def earlier_day(lake: Lake, day: date) -> date | None:
     """The newest day before this one that has scores and findings to compare with."""
-    folders, _ = lake.names(ORGANIZATION_SCORES.name)
-    days = sorted((each for name in folders if (each := layout.day_of(name))), reverse=True)
-    return next((each for each in days if each < day and is_complete(lake, each)), None)
+    days = lake.days_before(ORGANIZATION_SCORES.name, day)
+    return next((each for each in days if is_complete(lake, each)), None)
 
 
 def is_complete(lake: Lake, day: date) -> bool:

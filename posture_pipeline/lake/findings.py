@@ -24,8 +24,11 @@ from posture_pipeline.schemas import (
     RAW_FINDING_PAGES,
 )
 
-ROWS_IN_MEMORY = 250_000
-"""Findings held at once while splitting by account: about 0.4 GB."""
+ROWS_IN_MEMORY = (50_000, 250_000)
+"""Findings held at once while splitting by account, at least and at most: 0.1 to 0.5 GB."""
+
+PASSES = 40
+"""Groups of accounts that a day is split in, as far as memory allows: each reads anew."""
 
 NO_ACCOUNT = "none"
 """Folder of the one file of a day without findings, which has no rows."""
@@ -107,14 +110,15 @@ def merge_pages(
 
 
 def split_by_account(
-    lake: Lake, day: date, *, rows_in_memory: int = ROWS_IN_MEMORY
+    lake: Lake, day: date, *, rows_in_memory: int | None = None
 ) -> tuple[Commit, int]:
     """Writes the findings of a day once more, one parquet file an account.
 
     Args:
         lake: Where both tables are.
         day: The partition.
-        rows_in_memory: Findings held at once, unless one account has more.
+        rows_in_memory: Findings held at once, unless one account has more; null: see
+            `ROWS_IN_MEMORY`.
 
     Returns:
         The commit and the number of accounts.
@@ -129,12 +133,18 @@ def split_by_account(
     if counts.is_empty():
         # In a folder like every other file: DuckDB wants the same partitions in all paths.
         writer.add(ACCOUNT_FINDINGS.empty(), layout.account_part(NO_ACCOUNT))
+    if rows_in_memory is None:
+        least, most = ROWS_IN_MEMORY
+        rows_in_memory = min(most, max(least, merged.rows // PASSES))
     for first, last in account_ranges(counts, rows_in_memory):
-        group = scan.filter(pl.col("account_id").is_between(pl.lit(first), pl.lit(last))).collect(
-            engine="streaming"
+        of_range = pl.col("account_id").is_between(pl.lit(first), pl.lit(last))
+        accounts = (
+            scan.filter(of_range)
+            .collect(engine="streaming")
+            .sort("account_id", maintain_order=True)
+            .partition_by("account_id")
         )
-        for rows in group.sort("account_id", maintain_order=True).partition_by("account_id"):
-            writer.add(rows, layout.account_part(rows["account_id"][0]))
+        writer.add_all({layout.account_part(each["account_id"][0]): each for each in accounts})
     carried = {name: merged.details[name] for name in CARRIED if name in merged.details}
     commit = writer.commit({**carried, "accounts": counts.height, "merged_run": merged.run})
     return commit, counts.height

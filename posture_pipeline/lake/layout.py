@@ -5,15 +5,26 @@ Paths are relative to the lake's root and use `/` on every store. Nothing here r
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from datetime import date
 
 CATALOG = "posture.duckdb"
 COMMIT = "_current.json"
+LOCK = ".commit.lock"
 KEPT = "_method="
+MONTH = "month="
 OPEN = "_open.json"
 POSITION = "_position.json"
 PAGES_ENDING = ".ndjson.zst"
+REPORT = "report"
+EXPORTS = "exports"
+MANIFESTS = "athena"
+
+SLUG_LENGTH = 48
+HASH_LENGTH = 8
+"""Hexadecimal digits of the workload's hash, so that names that look alike stay apart."""
 
 
 def partition(table: str, day: date) -> str:
@@ -28,6 +39,20 @@ def partition(table: str, day: date) -> str:
 def run_folder(table: str, day: date, run: str) -> str:
     """Folder of one run's files in a table's day."""
     return f"{partition(table, day)}/run={run}"
+
+
+def month_folder(table: str, day: date) -> str:
+    """Folder of the compacted days of a day's month.
+
+    >>> month_folder("account_scores", date(2026, 11, 23))
+    'account_scores/month=2026-11'
+    """
+    return f"{table}/{MONTH}{day.isoformat()[:7]}"
+
+
+def month_run_folder(table: str, day: date, run: str) -> str:
+    """Folder of one run's file in the month of a table's day."""
+    return f"{month_folder(table, day)}/run={run}"
 
 
 def commit_file(table: str, day: date) -> str:
@@ -88,3 +113,42 @@ def day_of(name: str) -> date | None:
         return date.fromisoformat(folder.removeprefix("date="))
     except ValueError:
         return None
+
+
+def workload_slug(workload: str) -> str:
+    """What the files of a workload are named by: letters, digits and hyphens of any name.
+
+    >>> workload_slug("Payments & Co")
+    'payments-co-6c9fa514'
+    """
+    plain = unicodedata.normalize("NFKD", workload).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain)[:SLUG_LENGTH].strip("-")
+    short = hashlib.sha256(workload.encode()).hexdigest()[:HASH_LENGTH]
+    return f"{slug}-{short}" if slug else short
+
+
+def page_name(workload: str) -> str:
+    """The file of a workload's report page, below `REPORT`.
+
+    >>> page_name("Payments & Co")
+    'workload-payments-co-6c9fa514.html'
+    """
+    return f"workload-{workload_slug(workload)}.html"
+
+
+def exports_of(workload: str) -> str:
+    """Folder of what is exported of a workload.
+
+    >>> exports_of("Payments & Co")
+    'exports/payments-co-6c9fa514'
+    """
+    return f"{EXPORTS}/{workload_slug(workload)}"
+
+
+def manifest_file(table: str, day: date) -> str:
+    """The file that names the files of a table's day, one a line; Athena reads it.
+
+    >>> manifest_file("account_scores", date(2026, 11, 23))
+    'athena/account_scores/day=2026-11-23/files.txt'
+    """
+    return f"{MANIFESTS}/{table}/day={day.isoformat()}/files.txt"

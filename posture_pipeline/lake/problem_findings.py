@@ -7,7 +7,7 @@ findings mean stands in `model/causes.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -101,13 +101,8 @@ def evidence(
 
 def days_between(lake: Lake, before: date, after: date) -> list[date]:
     """The stored days of findings after the earlier day, up to and including the later one."""
-    folders, _ = lake.names(ACCOUNT_FINDINGS.name)
-    days = sorted(each for name in folders if (each := layout.day_of(name)))
-    return [
-        each
-        for each in days
-        if before < each <= after and lake.commit_of(ACCOUNT_FINDINGS.name, each)
-    ]
+    beyond = after + timedelta(days=1)
+    return sorted(lake.days_before(ACCOUNT_FINDINGS.name, beyond, after=before))
 
 
 def _archived(
@@ -177,11 +172,4 @@ def findings_of_accounts(lake: Lake, day: date, accounts: pl.Series) -> pl.LazyF
     ]
     if not paths:
         return ACCOUNT_FINDINGS.empty().lazy()
-    return pl.scan_parquet(
-        paths,
-        schema=ACCOUNT_FINDINGS.schema,
-        missing_columns="insert",
-        extra_columns="ignore",
-        hive_partitioning=False,
-        storage_options=lake.options or None,
-    )
+    return lake.scan_files(ACCOUNT_FINDINGS, paths)

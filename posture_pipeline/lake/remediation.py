@@ -6,12 +6,12 @@ rows that were closed on the day itself, which come first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import polars as pl
 
-from posture_pipeline.lake import finding_history, layout, problem_findings, snapshot
+from posture_pipeline.lake import finding_history, problem_findings, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import remediation as rules
 from posture_pipeline.model.causes import PROBLEM, Observed
@@ -22,7 +22,6 @@ from posture_pipeline.schemas import (
     FINDING_CHANGES,
     REMEDIATION,
     SILENT_SOURCES,
-    Table,
 )
 from posture_pipeline.settings import Report
 
@@ -43,7 +42,7 @@ def episodes_of(lake: Lake, reports: Sequence[Report], day: date) -> pl.DataFram
     Raises:
         LakeError: The lake has no findings, changes or scores of the day.
     """
-    newest = next(_days(lake, REMEDIATION, after=date.min, before=day), None)
+    newest = next(lake.days_before(REMEDIATION.name, day), None)
     before = REMEDIATION.empty() if newest is None else lake.read(REMEDIATION, newest)
     closed = _closed_before(lake, day, rules.COUNTS_ON_DAYS).collect()
     today = today_of(lake, reports, day, newest or day)
@@ -64,7 +63,7 @@ def today_of(lake: Lake, reports: Sequence[Report], day: date, since: date) -> r
     Raises:
         LakeError: The lake has no findings, changes or scores of the day.
     """
-    between = _days(lake, FINDING_CHANGES, after=since, before=day)
+    between = lake.days_before(FINDING_CHANGES.name, day, after=since)
     reporting = reporting_accounts(snapshot.findings_of(lake, day))
     controls = ["report", "control_id", "severity"]
     return rules.Today(
@@ -133,7 +132,7 @@ def _of_accounts(accounts: Sequence[str] | None) -> pl.Expr:
 def _closed_before(lake: Lake, day: date, days: int) -> pl.LazyFrame:
     """The episodes that the stored days among the last ones before this day closed."""
     since = day - timedelta(days=days + 1)
-    stored = _days(lake, REMEDIATION, after=since, before=day)
+    stored = lake.days_before(REMEDIATION.name, day, after=since)
     return lake.scan(REMEDIATION, stored).filter(pl.col("closed_on").is_not_null())
 
 
@@ -146,12 +145,3 @@ def _passing(lake: Lake, reports: Sequence[Report], day: date, ended: pl.DataFra
     observed = Observed(day, expected, expected.select("report", "control_id"))
     found = problem_findings.problems_with_findings(lake, tuple(reports), observed, ended, PROBLEM)
     return found.filter(pl.col("state") == "PASSED").select(PROBLEM)
-
-
-def _days(lake: Lake, table: Table, *, after: date, before: date) -> Iterator[date]:
-    """The committed days of a table between two days, without these, newest first."""
-    folders, _ = lake.names(table.name)
-    days = (day for folder in reversed(folders) if (day := layout.day_of(folder)))
-    return (
-        day for day in days if after < day < before and lake.commit_of(table.name, day) is not None
-    )

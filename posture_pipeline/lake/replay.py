@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.explanation import is_complete
-from posture_pipeline.lake.store import Lake
+from posture_pipeline.lake.store import Lake, removal_of
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     FINDING_CHANGES,
@@ -19,6 +19,9 @@ from posture_pipeline.schemas import (
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
 )
+
+REASONS_SHOWN = 3
+"""Of days that cannot be computed again, where there is no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,11 @@ def replayable(lake: Lake, first: date | None, last: date | None) -> Replayable:
             stretches.append([day])
         follows = day + timedelta(days=1) if is_complete(lake, day) else None
     if not stretches:
+        reasons = [f"{day.isoformat()}: {reason}." for day, reason in kept.items()]
+        first_run = ["Run a day first (posture run, posture import or posture demo)."]
         message = (
             f"The lake {lake.root} has no findings of any day in that range, so nothing can be "
-            f"computed again. Run a day first (posture run, posture import or posture demo)."
+            f"computed again. {' '.join(reasons[:REASONS_SHOWN] or first_run)}"
         )
         raise LakeError(message)
     return Replayable(tuple(map(tuple, stretches)), kept)
@@ -85,17 +90,27 @@ def replayable(lake: Lake, first: date | None, last: date | None) -> Replayable:
 def _reason_to_keep(lake: Lake, day: date) -> str | None:
     """Why a day cannot be computed again; null: it can."""
     if not _has_findings(lake, day):
-        return "its findings are no longer stored"
+        return f"its findings are no longer stored{_removed(lake, day)}"
     if lake.commit_of(ORGANIZATION_ACCOUNTS.name, day) is None:
         return "its list of accounts is not stored"
     changes = lake.commit_of(FINDING_CHANGES.name, day)
     before = changes.details.get("compared_with") if changes else None
     if before is not None and not _has_findings(lake, date.fromisoformat(before)):
         # What is carried forward from there would be lost.
-        return f"it compares with {before}, whose findings are no longer stored"
+        removed = _removed(lake, date.fromisoformat(before))
+        return f"it compares with {before}, whose findings are no longer stored{removed}"
     return None
 
 
 def _has_findings(lake: Lake, day: date) -> bool:
-    tables = (ACCOUNT_FINDINGS, MERGED_FINDINGS)
-    return any(lake.commit_of(table.name, day) is not None for table in tables)
+    return any(lake.commit_of(table.name, day) is not None for table in _FINDINGS)
+
+
+def _removed(lake: Lake, day: date) -> str:
+    """That retention removed the findings of a day, if it did."""
+    commits = (lake.last_commit_of(table.name, day) for table in _FINDINGS)
+    reasons = (removal_of(commit) for commit in commits if commit is not None)
+    return next((f": {reason}" for reason in reasons if reason), "")
+
+
+_FINDINGS = (ACCOUNT_FINDINGS, MERGED_FINDINGS)

@@ -180,10 +180,10 @@ def last_known_status(lake: Lake, silence: pl.DataFrame) -> pl.DataFrame:
 
 def with_last_scores(lake: Lake, table: Table, day: date, scores: pl.DataFrame) -> pl.DataFrame:
     """The scores of a day; a missing one with the last one there was before."""
-    earlier = [each for each in lake.days(table.name) if each < day]
-    if not earlier:
+    earlier = next(lake.days_before(table.name, day), None)
+    if earlier is None:
         return scores
-    return add_last_scores(table, scores, lake.read(table, earlier[-1]))
+    return add_last_scores(table, scores, lake.read(table, earlier))
 
 
 def collected_at(commit: Commit) -> datetime:

@@ -41,10 +41,10 @@ def outdated_comparisons(lake: Lake, day: date) -> pl.DataFrame:
     Returns:
         date (of the comparison), compared_with, computed_again: the days, joined by a comma.
     """
-    days = lake.days(SCORE_CHANGES.name)
-    later = [each for each in days if each > day]
+    later = list(lake.days_before(SCORE_CHANGES.name, after=day))
+    own = [day] if lake.commit_of(SCORE_CHANGES.name, day) is not None else []
     rows = []
-    for each in [each for each in days if each == day] + later[:1]:
+    for each in own + later[-1:]:
         details = lake.require(SCORE_CHANGES.name, each).details
         noted: dict[str, dict[str, str]] = details.get(RUNS, {})
         now = runs_of(lake, [date.fromisoformat(name) for name in noted])

@@ -1,30 +1,49 @@
 """The lake's store: whole-partition writes behind a commit, and reads that go by it.
 
 A write puts files into a folder of its own run and then replaces `_current.json`; only then is it
-seen. Scores that another method made stay readable beside it: `_method=....json` names their run.
-The same code serves a local folder and S3. Which rows are written is not decided here.
+seen. It is replaced only if it is still the one that the writer began from, so of two writers of a
+day one wins and the other is told. Scores that another method made stay readable beside it:
+`_method=....json` names their run. The same code serves a local folder and S3. Which rows are
+written is not decided here.
+
+On S3 everything costs requests: a read one, a listing one for every thousand objects below its
+prefix. Methods that cost more say so.
 """
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import io
 import json
 import shutil
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import obstore
 import polars as pl
-from obstore.store import LocalStore, from_url
+from obstore import exceptions
+from obstore.store import LocalStore
 
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
+from posture_pipeline.lake.bucket import REQUESTS_AT_ONCE, SCHEME, Bucket, asking, whole
 from posture_pipeline.schemas import SCHEMA_VERSION, SCORE_TABLES, Table
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+
+RANGE_BYTES = 1_048_576
+"""Bytes of a file that are read at once where a part of it is asked for."""
+
+CONFLICTS_AT_MOST = 5
+"""Tries of a conditional write that S3 leaves undecided, because another request was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +51,19 @@ class Commit:
     """What a partition is: the run whose files count, and what they hold.
 
     Attributes:
-        run: Id of the run folder.
+        run: Id of the run that made the rows, and of its folder while it has one.
         rows: Rows in all files.
         files: Number of files.
-        bytes: Size of all files.
+        bytes: Size of all files; of a compacted day that of the file of its month.
         schema_version: `schemas.SCHEMA_VERSION` at the time of writing.
         written_at: When it was committed, ISO 8601, UTC.
         details: Small facts about the content, such as `collected_at`.
+        sha256: `hash_of_files` of the files; null: it was not recorded.
+        month_run: Run folder of the table's month that has the rows since the day was compacted;
+            the day's own run folder is then superfluous. Null: it was not compacted.
+        compacted_at: When it was compacted, ISO 8601, UTC.
+        removed_at: When retention removed the rows, ISO 8601, UTC: the day then counts as not
+            there. Null: it was not removed.
     """
 
     run: str
@@ -48,21 +73,44 @@ class Commit:
     schema_version: int = SCHEMA_VERSION
     written_at: str = ""
     details: dict[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+    month_run: str | None = None
+    compacted_at: str | None = None
+    removed_at: str | None = None
+
+
+class Stored(NamedTuple):
+    """An object as it is listed."""
+
+    bytes: int
+    modified: datetime
 
 
 class Lake:
     """A folder or bucket prefix that holds every parquet file."""
 
-    def __init__(self, uri: str, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, uri: str, bucket: Bucket | None = None) -> None:
+        """Opens the lake; of a bucket nothing is asked yet.
+
+        Args:
+            uri: A folder, or `s3://bucket/prefix`.
+            bucket: How that bucket is reached.
+
+        Raises:
+            LakeError: The URI names neither, or a bucket without saying how it is reached.
+        """
         self.is_local = "://" not in uri
-        self.options = dict(options or {})
+        self.bucket = bucket
         if self.is_local:
             self.root = str(Path(uri).expanduser().resolve())
             Path(self.root).mkdir(parents=True, exist_ok=True)
             self._store: Any = LocalStore(self.root)
-        else:
+        elif uri.startswith(SCHEME) and bucket is not None:
             self.root = uri.rstrip("/")
-            self._store = from_url(self.root, **self.options)
+            self._store = bucket.store(self.root)
+        else:
+            message = f"The lake {uri} cannot be opened; name a folder, or s3://bucket/prefix."
+            raise LakeError(message)
 
     # --- objects ---------------------------------------------------------------------------
 
@@ -75,18 +123,90 @@ class Lake:
             content_type: What a bucket tells a browser that they are; a folder knows no such thing.
         """
         attributes = {"Content-Type": content_type} if content_type and not self.is_local else None
-        obstore.put(self._store, path, data, attributes=attributes)
+        with asking("s3:PutObject", self.uri(path)):
+            obstore.put(self._store, path, data, attributes=attributes)
 
     def get(self, path: str) -> bytes | None:
         """The bytes of an object, or null when it is not there."""
+        found = self.get_with_version(path)
+        return None if found is None else found[0]
+
+    def get_with_version(self, path: str) -> tuple[bytes, str] | None:
+        """The bytes of an object and their version, or null when it is not there."""
         try:
-            return bytes(obstore.get(self._store, path).bytes())
+            with asking("s3:GetObject", self.uri(path)):
+                found = obstore.get(self._store, path)
+                data = bytes(found.bytes())
+        except FileNotFoundError:
+            return None
+        return data, hashlib.sha256(data).hexdigest() if self.is_local else str(found.meta["e_tag"])
+
+    def version_of(self, path: str) -> str | None:
+        """What tells this content of an object from any other; null when it is not there."""
+        if self.is_local:
+            whole_of_it = self.get_with_version(path)
+            return None if whole_of_it is None else whole_of_it[1]
+        try:
+            with asking("s3:GetObject", self.uri(path)):
+                # Its first byte: the answer to HEAD does not say why it is a refusal.
+                found = obstore.get(self._store, path, options={"range": (0, 1)})
+                return str(found.meta["e_tag"])
         except FileNotFoundError:
             return None
 
+    def put_if(self, path: str, data: bytes, version: str | None) -> str | None:
+        """Writes one object in one request, if what is there is still of that version.
+
+        The content must be one that nobody else writes: should the answer to the request be lost,
+        the object itself tells who wrote it.
+
+        Args:
+            path: Where, below the root.
+            data: The bytes.
+            version: What `version_of` gave; null: only if nothing is there.
+
+        Returns:
+            The version that was written; null: another writer was first and nothing is changed.
+
+        Raises:
+            LakeError: S3 leaves it undecided, or fails beyond the retries.
+        """
+        if self.is_local:
+            from filelock import FileLock
+
+            # For whoever may write to the folder; what that is, its owner's umask says.
+            with FileLock(Path(self.root, layout.LOCK), mode=0o666):
+                if self.version_of(path) != version:
+                    return None
+                self.put(path, data)
+                return self.version_of(path)
+        mode: Any = "create" if version is None else {"e_tag": version}
+        for attempt in range(CONFLICTS_AT_MOST):
+            failed: LakeError | None = None
+            try:
+                with asking("s3:PutObject", self.uri(path)):
+                    put = obstore.put(self._store, path, data, mode=mode, use_multipart=False)
+                    return str(put["e_tag"])
+            except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
+                pass
+            except LakeError as error:
+                failed = error
+            # A try whose answer was lost may have written it, and the next was refused for that.
+            found = self.get_with_version(path)
+            if found is not None and found[0] == data:
+                return found[1]
+            if (None if found is None else found[1]) != version:
+                return None
+            # Once more: obstore leaves it to us where a connection broke. S3 refuses too while
+            # another request on the object is under way, which may yet fail.
+            if failed is not None and attempt > 0:
+                raise failed
+        message = f"{self.uri(path)}: S3 answers again and again that others write it; start again."
+        raise LakeError(message)
+
     def put_json(self, path: str, value: object) -> None:
         """Writes a small JSON object."""
-        self.put(path, json.dumps(value, indent=1, sort_keys=True).encode())
+        self.put(path, _json(value))
 
     def get_json(self, path: str) -> dict[str, Any] | None:
         """Reads a small JSON object; null when it is not there.
@@ -109,7 +229,8 @@ class Lake:
 
     def names(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names of the folders and of the objects directly below a prefix."""
-        listing = obstore.list_with_delimiter(self._store, prefix)
+        with asking("s3:ListBucket", self.uri(prefix)):
+            listing = whole(lambda: obstore.list_with_delimiter(self._store, prefix))
         folders = [str(each).rsplit("/", 1)[-1] for each in listing["common_prefixes"]]
         objects = [str(each["path"]).rsplit("/", 1)[-1] for each in listing["objects"]]
         return sorted(folders), sorted(objects)
@@ -123,13 +244,47 @@ class Lake:
             else:
                 place.unlink(missing_ok=True)
             return
-        paths = [str(o["path"]) for chunk in obstore.list(self._store, prefix) for o in chunk]
-        obstore.delete(self._store, paths or [prefix])
+        paths = list(self.sizes(prefix))
+        with asking("s3:DeleteObject", self.uri(prefix)):
+            obstore.delete(self._store, paths or [prefix])
+
+    def objects(self, prefix: str) -> dict[str, Stored]:
+        """Every object below a prefix, however deep."""
+        with asking("s3:ListBucket", self.uri(prefix)):
+            chunks = whole(lambda: list(obstore.list(self._store, prefix)))
+        return {
+            str(each["path"]): Stored(int(each["size"]), each["last_modified"])
+            for chunk in chunks
+            for each in chunk
+        }
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """Every object below a prefix, however deep, with its bytes."""
+        return {path: each.bytes for path, each in self.objects(prefix).items()}
 
     def size(self, prefix: str, *, ending: str = "") -> int:
         """Bytes of all objects below a prefix whose names end so."""
-        listed = (each for chunk in obstore.list(self._store, prefix) for each in chunk)
-        return sum(each["size"] for each in listed if str(each["path"]).endswith(ending))
+        return sum(size for path, size in self.sizes(prefix).items() if path.endswith(ending))
+
+    def open_reader(self, path: str, *, size: int) -> Any:  # noqa: ANN401 - obstore.ReadableFile
+        """An object as a file, read by ranges.
+
+        Args:
+            path: Where, below the root.
+            size: Its bytes, for the number of them that is read at once.
+        """
+        with asking("s3:GetObject", self.uri(path)):
+            return obstore.open_reader(self._store, path, buffer_size=min(size, RANGE_BYTES))
+
+    def at_once(self, ask: Callable[[Asked], Answer], of: Iterable[Asked]) -> list[Answer]:
+        """The answers in the order of the questions, of a bucket asked side by side.
+
+        A folder is asked one by one: it has no latency to hide.
+        """
+        if self.is_local:
+            return [ask(each) for each in of]
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            return list(pool.map(ask, of))
 
     @property
     def pattern_root(self) -> str:
@@ -143,7 +298,16 @@ class Lake:
     # --- partitions ------------------------------------------------------------------------
 
     def commit_of(self, table: str, day: date) -> Commit | None:
-        """The commit of a table's day, or null when the day was never committed.
+        """The commit of a table's day; null when there is none, or retention removed its rows.
+
+        Raises:
+            LakeError: It is damaged.
+        """
+        commit = self.last_commit_of(table, day)
+        return None if commit is None or commit.removed_at else commit
+
+    def last_commit_of(self, table: str, day: date) -> Commit | None:
+        """`commit_of`, but the commit too of a day whose rows retention removed.
 
         Raises:
             LakeError: It is damaged.
@@ -162,28 +326,50 @@ class Lake:
             raise LakeError(message) from error
 
     def days(self, table: str) -> list[date]:
-        """The committed days of a table, oldest first."""
-        folders, _ = self.names(table)
-        days = (layout.day_of(folder) for folder in folders)
-        return [day for day in days if day and self.commit_of(table, day)]
+        """The committed days of a table, oldest first.
+
+        It reads the commit of every day, of a bucket side by side: `days_before` is for whoever
+        wants some of them.
+        """
+        days = self._folders_of_days(table)
+        commits = self.at_once(lambda day: self.commit_of(table, day), days)
+        return [day for day, commit in zip(days, commits, strict=True) if commit is not None]
+
+    def days_before(
+        self, table: str, before: date = date.max, *, after: date = date.min
+    ) -> Iterator[date]:
+        """The committed days of a table between two days, without these, newest first.
+
+        Commits are read as the days are asked for: the newest costs one listing of the days and
+        one read. The more are asked for, the more are read at once.
+        """
+        days = [day for day in reversed(self._folders_of_days(table)) if after < day < before]
+        size = 1
+        while days:
+            block, days = days[:size], days[size:]
+            commits = self.at_once(lambda day: self.commit_of(table, day), block)
+            yield from (day for day, each in zip(block, commits, strict=True) if each is not None)
+            size = 1 if self.is_local else min(2 * size, REQUESTS_AT_ONCE)
 
     def last_day(self, table: str) -> date | None:
         """The newest committed day of a table."""
-        folders, _ = self.names(table)
-        for folder in reversed(folders):
-            day = layout.day_of(folder)
-            if day and self.commit_of(table, day):
-                return day
-        return None
+        return next(self.days_before(table), None)
+
+    def _folders_of_days(self, table: str) -> list[date]:
+        """The days of a table that somebody began to write, oldest first."""
+        return sorted(day for folder in self.names(table)[0] if (day := layout.day_of(folder)))
 
     def require(self, table: str, day: date) -> Commit:
         """The commit of a table's day.
 
         Raises:
-            LakeError: There is none; the text says which days there are.
+            LakeError: There is none; the text says which days there are, or that it was removed.
         """
-        commit = self.commit_of(table, day)
+        commit = self.last_commit_of(table, day)
         if commit is not None:
+            if reason := removal_of(commit):
+                message = f"The lake {self.root} has no {table} for {day.isoformat()}: {reason}."
+                raise LakeError(message)
             return commit
         last = self.last_day(table)
         have = f"the newest is {last.isoformat()}" if last else "there is no day at all yet"
@@ -209,32 +395,45 @@ class Lake:
         wanted = [days] if isinstance(days, date) else list(days)
         if not wanted:
             return table.empty().lazy()
-        patterns = []
-        for day in wanted:
-            commit = self.require(table.name, day)
-            if method is not None:
-                commit = self._made_by(table, day, method)
-            patterns.append(self._files_of(table, day, commit))
-        return self._scan_files(table, patterns)
+        commits = self.at_once(lambda day: self.require(table.name, day), wanted)
+        if method is not None:
+            commits = [self._made_by(table, day, method) for day in wanted]
+        return self._rows_of(table, zip(wanted, commits, strict=True))
+
+    def _rows_of(self, table: Table, commits: Iterable[tuple[date, Commit]]) -> pl.LazyFrame:
+        frames = []
+        for month_run, found in groupby(commits, lambda each: each[1].month_run):
+            of_run = list(found)
+            days = [day for day, _ in of_run]
+            if month_run is None:
+                patterns = [self._files_of(table, day, commit) for day, commit in of_run]
+                frames.append(self.scan_files(table, patterns))
+            else:
+                folder = layout.month_run_folder(table.name, days[0], month_run)
+                rows = self.scan_files(table, [f"{self.pattern_root}/{folder}/*.parquet"])
+                frames.append(rows.filter(pl.col("date").is_in(days)))
+        return frames[0] if len(frames) == 1 else pl.concat(frames)
 
     def _files_of(self, table: Table, day: date, commit: Commit) -> str:
         return f"{self.pattern_root}/{layout.run_folder(table.name, day, commit.run)}/**/*.parquet"
 
-    def _scan_files(self, table: Table, patterns: list[str]) -> pl.LazyFrame:
+    def scan_files(self, table: Table, patterns: list[str]) -> pl.LazyFrame:
+        """The rows of parquet files by their full paths or patterns, with the declared columns."""
         return pl.scan_parquet(
             patterns,
             schema=table.schema,
             missing_columns="insert",
             extra_columns="ignore",
             hive_partitioning=False,
-            storage_options=self.options or None,
+            **({} if self.bucket is None else self.bucket.scan_options),
         )
 
     def read(
         self, table: Table, days: date | Iterable[date], *, method: str | None = None
     ) -> pl.DataFrame:
         """`scan`, collected: for the small tables."""
-        return self.scan(table, days, method=method).collect()
+        with asking("s3:GetObject", self.uri(table.name)):
+            return self.scan(table, days, method=method).collect()
 
     # --- scores by method ------------------------------------------------------------------
 
@@ -268,7 +467,15 @@ class Lake:
         if "method" in commit.details:
             return str(commit.details["method"])
         # Commits did not always say it.
-        return _method_in(self._scan_files(table, [self._files_of(table, day, commit)]).collect())
+        return _method_in(self._rows_of(table, [(day, commit)]).collect())
+
+    def kept_commits(self, table: str, day: date) -> dict[str, Commit]:
+        """The commits that are kept beside the present one of a day, by method.
+
+        Raises:
+            LakeError: One of them is damaged.
+        """
+        return self._kept(table, day, self.names(layout.partition(table, day))[1])
 
     def _kept(self, table: str, day: date, objects: Iterable[str]) -> dict[str, Commit]:
         """The kept commits among the objects of a partition, by method."""
@@ -304,14 +511,58 @@ class Lake:
             kept = replace(current, details={**current.details, "method": made_by})
             self.put_json(layout.kept_file(table.name, day, made_by), asdict(kept))
 
-    def commit_run(self, table: str, day: date, commit: Commit) -> Commit:
+    def recommit(self, table: str, day: date, change: Callable[[Commit], Commit | None]) -> bool:
+        """Replaces the commit of a day by another one of the same rows; deletes nothing.
+
+        Args:
+            table: The table.
+            day: The day.
+            change: Makes the new commit of the present one; null: it is to stay.
+
+        Returns:
+            Whether it was replaced; not if there is none, or somebody commits the day meanwhile.
+        """
+        version = self.commit_version(table, day)
+        commit = self.commit_of(table, day)
+        changed = None if commit is None else change(commit)
+        if changed is None:
+            return False
+        data = _json(asdict(changed))
+        return self.put_if(layout.commit_file(table, day), data, version) is not None
+
+    def commit_version(self, table: str, day: date) -> str | None:
+        """What a writer notes when it begins, for `commit_run` to see whether it still holds."""
+        return self.version_of(layout.commit_file(table, day))
+
+    def commit_run(self, table: str, day: date, commit: Commit, began_from: str | None) -> Commit:
         """Makes a run's files the content of a table's day, and deletes those of other runs.
 
         Those of scores that an earlier method made stay.
+
+        Args:
+            table: The table.
+            day: The day.
+            commit: The run, and what its files hold.
+            began_from: What `commit_version` gave when the writer began.
+
+        Raises:
+            LakeError: Another run committed the day meanwhile; that one stays, this one's files
+                are deleted.
         """
-        self.put_json(layout.commit_file(table, day), asdict(commit))
         partition = layout.partition(table, day)
+        # Before the commit: a run that begins after it builds on it, and must keep its files.
         folders, objects = self.names(partition)
+        path = layout.commit_file(table, day)
+        if self.put_if(path, _json(asdict(commit)), began_from) is None:
+            winner = self.commit_of(table, day)
+            if winner is None or winner.run != commit.run:
+                self.delete(layout.run_folder(table, day, commit.run))
+            message = (
+                f"Another run committed {table} of {day.isoformat()} meanwhile "
+                f"({self.uri(path)}): it stays, and nothing of this run was kept. Run the day "
+                "again, one run of a day at a time."
+            )
+            raise LakeError(message)
         kept = self._kept(table, day, objects)
         if (method := commit.details.get("method")) in kept:
             del kept[method]
@@ -331,13 +582,14 @@ class PartitionWriter:
         self.table = table
         self.day = day
         self.run = new_run()
+        self.began_from = lake.commit_version(table.name, day)
         self.rows = 0
-        self._sizes: dict[str, int] = {}
+        self._files: dict[str, tuple[int, str]] = {}
 
     @property
     def files(self) -> int:
         """Files written so far."""
-        return len(self._sizes)
+        return len(self._files)
 
     @property
     def folder(self) -> str:
@@ -347,13 +599,19 @@ class PartitionWriter:
     def add(self, rows: pl.DataFrame, name: str | None = None) -> str:
         """Writes a file with these rows, cast to the table's columns; returns its name."""
         name = name or layout.part(self.files)
-        self._write(name, rows)
+        self._files[name] = self._write(name, rows)
         self.rows += rows.height
         return name
 
+    def add_all(self, files: Mapping[str, pl.DataFrame]) -> None:
+        """Writes files by their names, to a bucket several at once."""
+        written = self.lake.at_once(lambda file: self._write(*file), files.items())
+        self._files |= dict(zip(files, written, strict=True))
+        self.rows += sum(rows.height for rows in files.values())
+
     def rewrite(self, name: str, rows: pl.DataFrame, *, dropped: int) -> None:
         """Replaces a file of this run by fewer rows."""
-        self._write(name, rows)
+        self._files[name] = self._write(name, rows)
         self.rows -= dropped
 
     def read(self, name: str) -> pl.DataFrame:
@@ -375,13 +633,16 @@ class PartitionWriter:
                 run=self.run,
                 rows=self.rows,
                 files=self.files,
-                bytes=sum(self._sizes.values()),
+                bytes=sum(size for size, _ in self._files.values()),
+                sha256=hash_of_files({name: digest for name, (_, digest) in self._files.items()}),
                 written_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 details=dict(details or {}),
             ),
+            self.began_from,
         )
 
-    def _write(self, name: str, rows: pl.DataFrame) -> None:
+    def _write(self, name: str, rows: pl.DataFrame) -> tuple[int, str]:
+        """Writes a file; returns its bytes and its SHA-256."""
         buffer = io.BytesIO()
         frame = self.table.cast(rows)
         if "date" in self.table.names:
@@ -389,13 +650,41 @@ class PartitionWriter:
         frame.write_parquet(buffer, compression="zstd")
         data = buffer.getvalue()
         self.lake.put(f"{self.folder}/{name}", data)
-        self._sizes[name] = len(data)
+        return len(data), hashlib.sha256(data).hexdigest()
+
+
+def removal_of(commit: Commit) -> str | None:
+    """Since when retention has removed the rows of a commit, for a person; null: it has not.
+
+    >>> removal_of(Commit("1a2b", 0, 0, 0, removed_at="2026-11-22T04:00:00", details={"kept": 14}))
+    'kept for 14 days (settings: retention), removed on 2026-11-22'
+    """
+    if commit.removed_at is None:
+        return None
+    kept, removed_on = commit.details.get("kept", "?"), commit.removed_at[:10]
+    return f"kept for {kept} days (settings: retention), removed on {removed_on}"
+
+
+def hash_of_files(hashes: Mapping[str, str]) -> str:
+    """One hash for the files of a run, from the SHA-256 of each by its name below the run folder.
+
+    It is that of the lines that `sha256sum` prints of the files, in the order of their names.
+
+    >>> hash_of_files({"part-00000.parquet": "0" * 64})[:12]
+    'c25d1bfde6a2'
+    """
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _method_in(rows: pl.DataFrame) -> str | None:
     """The method that made these scores; of several their names, joined."""
     found = sorted(rows["method"].drop_nulls().unique()) if "method" in rows.columns else []
     return " / ".join(found) or None
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode()
 
 
 def new_run() -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from posture_pipeline.simulation import cloudwatch_dashboards, cloudwatch_limits
+from posture_pipeline.simulation import cloudwatch_dashboards, cloudwatch_limits, s3
 from posture_pipeline.simulation.aws_config import Config
 from posture_pipeline.simulation.aws_errors import ServiceError, not_simulated
 from posture_pipeline.simulation.clock import SimulatedClock
@@ -50,10 +50,14 @@ _OUR_SERVICES = {
     "organizations": "organizations",
 }
 _JSON = "application/json"
+_GOOD = (200, 206)
+"""Statuses of replies whose body can be spoilt; the second is a part of an object."""
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 _PASSED_ON_ERRORS = frozenset(
-    {"throttle", "error", "slow", "truncate", "garbage", "empty", "reset"}
+    {"throttle", "error", "slow", "truncate", "garbage", "empty", "reset", "lose_answer"}
 )
+_LOST = frozenset({"reset", "lose_answer"})
+"""The client hears nothing; our own services have done by then what they were asked."""
 
 
 class _Request(NamedTuple):
@@ -135,7 +139,7 @@ class SimulationApplication:
             reply = self._answer(request)
         except ServiceError as error:
             reply = self._error_reply(error, service)
-        if fault is not None and fault.kind == "reset":
+        if fault is not None and fault.kind in _LOST:
             self._log(call, 0)
             return _reset(environ)
         self._log(call, reply.status)
@@ -236,7 +240,7 @@ class SimulationApplication:
         body, headers, length = reply.body, list(reply.headers), None
         if fault is not None:
             headers += list(fault.headers.items())
-            if reply.status == 200:
+            if reply.status in _GOOD:
                 with self._lock:
                     repeated = self._last_finding
                 body = spoil(fault, reply.body, repeated)
@@ -270,6 +274,9 @@ class SimulationApplication:
     ) -> Iterable[bytes]:
         operation = _passed_on_operation(environ, body)
         call: dict[str, Any] = {"service": service, "region": region, "operation": operation}
+        if service == "s3":
+            operation = s3.operation(environ)
+            call |= {"operation": operation, **s3.summary(environ)}
         fault = self.faults.next_for(service, operation, with_token=False)
         try:
             if fault is not None and fault.kind in _PASSED_ON_ERRORS:
@@ -308,6 +315,9 @@ class SimulationApplication:
         content = b"".join(chunks)
         status, headers = captured[-1]
         code = int(status.split()[0])
+        if fault is not None and fault.kind == "lose_answer":
+            self._log(call, 0)
+            return _reset(environ)
         self._log(call, code)
         kept = [(k, v) for k, v in headers if k.lower() not in ("date", "content-length")]
         declared = next((v for k, v in headers if k.lower() == "content-length"), None)

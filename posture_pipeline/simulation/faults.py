@@ -25,6 +25,7 @@ KINDS = (
     "empty",
     "json_without_findings",
     "reset",
+    "lose_answer",
     "duplicate",
     "expire_token",
     "malformed_record",
@@ -37,6 +38,14 @@ _ERROR_STATUSES = {
     "AccessDeniedException": 403,
     "InvalidAccessException": 401,
     "InvalidInputException": 400,
+    # Of S3 (AWS: Amazon S3 API reference, error responses).
+    "AccessDenied": 403,
+    "ConditionalRequestConflict": 409,
+    "ExpiredToken": 400,
+    "InvalidAccessKeyId": 403,
+    "NoSuchBucket": 404,
+    "PreconditionFailed": 412,
+    "SlowDown": 503,
 }
 _MAX_SECONDS = 600.0
 

@@ -281,7 +281,7 @@ def test_pages_come_back_byte_for_byte_but_for_line_breaks(
     writer.commit(["0"], {})
     ((_, path, _),) = raw_files(lake, DAY)
     expected = [body.replace(b"\n", b" ").replace(b"\r", b" ") for body in bodies]
-    assert read_pages(lake, DAY, path) == expected
+    assert list(read_pages(lake, DAY, path)) == expected
 
 
 def test_files_say_how_many_pages_of_their_shard_stand_before_them(lake: Lake) -> None:

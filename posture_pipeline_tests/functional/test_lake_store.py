@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.earlier_scores import superseded_scores
-from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.lake.store import Commit, Lake, PartitionWriter
 from posture_pipeline.schemas import (
     EARLIER_SCORES,
     MERGED_FINDINGS,
@@ -26,11 +27,31 @@ from posture_pipeline.schemas import (
     TABLES,
     Table,
 )
+from posture_pipeline.simulation.server import SimulationServer, serve
+from posture_pipeline.simulation.settings import SimulationSettings
+from posture_pipeline_tests.buckets import bucket_lake, make_bucket
 
 pytestmark = pytest.mark.functional
 
+SMALL = SimulationSettings(accounts=5, resources_per_account=5, rate_limit=None)
 DAY, NEXT, LATER = date(2026, 11, 23), date(2026, 11, 24), date(2026, 11, 25)
 TABLE = ORGANIZATION_ACCOUNTS
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[SimulationServer]:
+    """A simulated S3 with the bucket."""
+    with serve(SMALL) as running:
+        make_bucket(running)
+        yield running
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """An empty lake of either kind: the same code, so the same behaviour."""
+    if request.param == "folder":
+        return Lake(str(tmp_path / "lake"))
+    return bucket_lake(request.getfixturevalue("server"), uuid.uuid4().hex)
 
 
 def accounts(*ids: str) -> pl.DataFrame:
@@ -45,8 +66,21 @@ def run_folders(lake: Lake, day: date = DAY) -> list[str]:
     return lake.names(layout.partition(TABLE.name, day))[0]
 
 
-def commit_path(lake: Lake) -> Path:
-    return Path(lake.root, layout.commit_file(TABLE.name, DAY))
+COMMIT = layout.commit_file(TABLE.name, DAY)
+
+
+def files_of(lake: Lake, prefix: str) -> list[str]:
+    return [path for path in lake.sizes(prefix) if path.endswith(".parquet")]
+
+
+def change_file(lake: Lake, change: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+    """Makes the one file of the day another one, as another version may have written it."""
+    (path,) = files_of(lake, layout.partition(TABLE.name, DAY))
+    rows = change(pl.read_parquet(io.BytesIO(lake.get(path) or b"")))
+    data = io.BytesIO()
+    rows.write_parquet(data)
+    lake.put(path, data.getvalue())
+    return rows
 
 
 # --- commits ----------------------------------------------------------------------------------
@@ -113,9 +147,9 @@ def test_a_commit_says_what_was_written(lake: Lake) -> None:
     name = writer.add(accounts("3", "4", "5"))
     writer.rewrite(name, accounts("3"), dropped=2)
     commit = writer.commit({"collected_at": "2026-11-23T06:00:00+00:00"})
-    files = list(Path(lake.root, writer.folder).rglob("*.parquet"))
+    files = files_of(lake, writer.folder)
     assert (commit.rows, commit.files) == (3, len(files)) == (lake.read(TABLE, DAY).height, 2)
-    assert commit.bytes == sum(path.stat().st_size for path in files)
+    assert commit.bytes == lake.size(writer.folder)
     assert commit.schema_version == SCHEMA_VERSION
     assert before <= datetime.fromisoformat(commit.written_at) <= datetime.now(UTC)
     assert commit.details == {"collected_at": "2026-11-23T06:00:00+00:00"}
@@ -126,6 +160,74 @@ def test_a_day_without_rows_can_be_committed_and_read(lake: Lake) -> None:
     commit = lake.write(TABLE, DAY).commit()
     assert (commit.rows, commit.files) == (0, 1)
     assert lake.read(TABLE, DAY).equals(TABLE.empty())
+
+
+# --- two writers ------------------------------------------------------------------------------
+
+
+def test_a_writer_that_lost_to_another_one_cannot_replace_its_commit(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("0"))
+    slow, quick = lake.write(TABLE, DAY), lake.write(TABLE, DAY)
+    slow.add(accounts("1"))
+    quick.add(accounts("2"))
+    won = quick.commit()
+    says = "Another run committed organization_accounts of 2026-11-23 meanwhile"
+    with pytest.raises(LakeError, match=says) as error:
+        slow.commit()
+    assert lake.uri(COMMIT) in str(error.value)
+    assert stored(lake) == ["2"]
+    assert run_folders(lake) == [f"run={won.run}"]
+
+
+def test_of_two_writers_of_a_new_day_the_first_to_commit_wins(lake: Lake) -> None:
+    slow, quick = lake.write(TABLE, DAY), lake.write(TABLE, DAY)
+    quick.commit()
+    slow.add(accounts("1"))
+    with pytest.raises(LakeError, match="nothing of this run was kept"):
+        slow.commit()
+    assert stored(lake) == []
+
+
+def test_a_writer_that_began_after_the_other_one_committed_replaces_it(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    later = lake.write(TABLE, DAY)
+    later.add(accounts("2"))
+    later.commit()
+    assert stored(lake) == ["2"]
+
+
+def test_the_end_of_a_commit_leaves_the_files_of_who_began_after_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would build on this commit and win, with rows missing."""
+    lake.replace(TABLE, DAY, accounts("0"))
+    first = lake.write(TABLE, DAY)
+    first.add(accounts("1"))
+    began: list[PartitionWriter] = []
+    put_if = Lake.put_if
+
+    def put_and_begin(self: Lake, path: str, data: bytes, version: str | None) -> str | None:
+        written = put_if(self, path, data, version)
+        if not began:
+            began.append(lake.write(TABLE, DAY))
+            began[0].add(accounts("2"))
+        return written
+
+    monkeypatch.setattr(Lake, "put_if", put_and_begin)
+    first.commit()
+    began[0].commit()
+    assert stored(lake) == ["2"]
+
+
+def test_an_object_is_written_only_over_the_version_that_is_meant(lake: Lake) -> None:
+    first = lake.put_if("a", b"1", None)
+    assert lake.put_if("a", b"2", None) is None
+    second = lake.put_if("a", b"2", first)
+    assert lake.put_if("a", b"3", first) is None
+    assert lake.put_if("b", b"3", first) is None
+    assert lake.get_with_version("a") == (b"2", second)
+    assert lake.version_of("a") == second != first
+    assert lake.version_of("b") is None
 
 
 # --- days -------------------------------------------------------------------------------------
@@ -178,18 +280,18 @@ def test_a_missing_day_is_answered_with_what_there_is_and_what_to_do(lake: Lake)
 )
 def test_a_damaged_commit_is_named_with_what_to_do(lake: Lake, content: bytes, reason: str) -> None:
     lake.replace(TABLE, DAY, accounts("1"))
-    commit_path(lake).write_bytes(content)
+    lake.put(COMMIT, content)
     with pytest.raises(LakeError, match=reason) as error:
         lake.read(TABLE, DAY)
-    assert str(commit_path(lake)) in str(error.value)
+    assert lake.uri(COMMIT) in str(error.value)
     assert "remove it and run the day again" in str(error.value)
 
 
 def test_a_commit_of_a_newer_version_can_be_read(lake: Lake) -> None:
     """Versions that only add facts to a commit do not lock older ones out."""
     lake.replace(TABLE, DAY, accounts("1"))
-    value = json.loads(commit_path(lake).read_bytes())
-    commit_path(lake).write_text(json.dumps(value | {"rows_by_account": {}, "schema_version": 9}))
+    value = json.loads(lake.get(COMMIT) or b"")
+    lake.put_json(COMMIT, value | {"rows_by_account": {}, "schema_version": 9})
     assert stored(lake) == ["1"]
     assert lake.require(TABLE.name, DAY).schema_version == 9
 
@@ -247,9 +349,7 @@ def test_files_of_other_versions_are_read_with_todays_columns(
     """Columns are only ever added: an older file gives nulls for them."""
     lake.replace(TABLE, DAY, accounts("1").with_columns(source=pl.lit("organizations")))
     lake.replace(TABLE, NEXT, accounts("2").with_columns(source=pl.lit("organizations")))
-    (path,) = Path(lake.root, layout.partition(TABLE.name, DAY)).rglob("*.parquet")
-    rows = older(pl.read_parquet(path))
-    rows.write_parquet(path)
+    rows = change_file(lake, older)
     back = lake.read(TABLE, [DAY, NEXT])
     assert back.schema == TABLE.schema
     assert back["account_id"].to_list() == ["1", "2"]
@@ -259,8 +359,7 @@ def test_files_of_other_versions_are_read_with_todays_columns(
 
 def test_a_file_with_another_type_in_a_column_is_refused(lake: Lake) -> None:
     lake.replace(TABLE, DAY, accounts("1"))
-    (path,) = Path(lake.root, layout.partition(TABLE.name, DAY)).rglob("*.parquet")
-    pl.read_parquet(path).with_columns(account_id=pl.lit(1)).write_parquet(path)
+    change_file(lake, lambda rows: rows.with_columns(account_id=pl.lit(1)))
     with pytest.raises(pl.exceptions.SchemaError):
         lake.read(TABLE, DAY)
 
@@ -279,17 +378,10 @@ def test_the_lakes_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     assert lake.days(TABLE.name) == [DAY, NEXT]
 
 
-def test_a_store_by_uri_behaves_as_a_folder_does(tmp_path: Path) -> None:
-    """The same code serves a bucket; a file:// store goes through the same calls."""
-    lake = Lake(tmp_path.as_uri())
-    assert not lake.is_local
-    first = lake.replace(TABLE, DAY, accounts("1"))
-    lake.replace(TABLE, DAY, accounts("012345678901"))
-    assert stored(lake) == ["012345678901"]
-    assert lake.names(layout.run_folder(TABLE.name, DAY, first.run))[1] == []
-    assert lake.last_day(TABLE.name) == DAY
-    with pytest.raises(LakeError, match=re.escape(f"The lake {lake.root} has no")):
-        lake.require(TABLE.name, NEXT)
+@pytest.mark.parametrize("uri", ["gs://bucket/lake", "file:///srv/lake", "s3://bucket/lake"])
+def test_what_is_no_folder_and_no_bucket_that_can_be_reached_is_refused(uri: str) -> None:
+    with pytest.raises(LakeError, match="name a folder, or s3://bucket/prefix"):
+        Lake(uri)
 
 
 def test_objects_are_put_listed_and_deleted(lake: Lake) -> None:
@@ -395,19 +487,24 @@ def test_a_writer_killed_between_its_two_writes_loses_neither_method(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     lake.replace(ORGANIZATION_SCORES, DAY, scores("1", 10.0))
-    put = Lake.put_json
+    puts: dict[str, Callable[..., object]] = {"put_json": Lake.put_json, "put_if": Lake.put_if}
     done: list[str] = []
 
-    def killed_after(self: Lake, path: str, value: object) -> None:
-        if len(done) == writes:
-            raise KeyboardInterrupt
-        done.append(path)
-        put(self, path, value)
-        if len(done) == writes == 2:
-            raise KeyboardInterrupt
+    def killed_after(name: str) -> Callable[..., object]:
+        def put(*arguments: Any) -> object:
+            if len(done) == writes:
+                raise KeyboardInterrupt
+            done.append(name)
+            result = puts[name](*arguments)
+            if len(done) == writes == 2:
+                raise KeyboardInterrupt
+            return result
+
+        return put
 
     with monkeypatch.context() as patched:
-        patched.setattr(Lake, "put_json", killed_after)
+        for name in puts:
+            patched.setattr(Lake, name, killed_after(name))
         with pytest.raises(KeyboardInterrupt):
             lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 20.0))
     assert score_by(lake) == ([10.0] if writes == 1 else [20.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from importlib.resources import files
@@ -16,7 +16,16 @@ import polars as pl
 
 from posture_pipeline.errors import InputError, LakeError
 from posture_pipeline.lake import layout
+from posture_pipeline.lake.catalog.bucket_files import (
+    catalog_copy,
+    describable,
+    keep_copy,
+    readable,
+    told_by_lake,
+)
+from posture_pipeline.lake.catalog.packed import PACKED
 from posture_pipeline.lake.earlier_scores import superseded_scores
+from posture_pipeline.lake.maintenance import COMPACTED
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
@@ -43,8 +52,11 @@ from posture_pipeline.schemas import (
     Table,
 )
 
-CATALOG_VERSION = 3
+CATALOG_VERSION = 4
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
+
+PUBLISHED_AT_MOST = 5
+"""Times that a day is put into the catalog of a bucket because another run was first."""
 
 DAILY_TABLES = (
     ACCOUNT_SCORES,
@@ -57,7 +69,7 @@ DAILY_TABLES = (
     SILENT_SOURCES,
     EARLIER_SCORES,
 )
-"""Kept in the catalog as they are, every day of them."""
+"""Kept in the catalog, every day of them; some of them packed."""
 
 LAKE_VIEWS = {
     "findings": ACCOUNT_FINDINGS,
@@ -108,14 +120,19 @@ def publish_day(lake: Lake, day: date) -> Path:
 
     Returns:
         The path of the catalog, for a lake on S3 of the local copy that was uploaded.
+
+    Raises:
+        LakeError: A commit is damaged; of a bucket also that other runs kept replacing the catalog.
     """
-    with _new_file(lake) as path:
+
+    def put(path: Path) -> None:
         days = [day]
         if _version(path) != CATALOG_VERSION:
             path.unlink(missing_ok=True)
             days = lake.days(ORGANIZATION_SCORES.name)
         _put_days(path, lake, days)
-    return Path(lake.root, layout.CATALOG) if lake.is_local else path
+
+    return _publish(lake, put)
 
 
 def rebuild(lake: Lake) -> Path:
@@ -124,10 +141,12 @@ def rebuild(lake: Lake) -> Path:
     Returns:
         The path of the catalog, as `publish_day` has it.
     """
-    with _new_file(lake) as path:
+
+    def put(path: Path) -> None:
         path.unlink(missing_ok=True)
         _put_days(path, lake, lake.days(ORGANIZATION_SCORES.name))
-    return Path(lake.root, layout.CATALOG) if lake.is_local else path
+
+    return _publish(lake, put)
 
 
 @contextmanager
@@ -137,29 +156,27 @@ def open_catalog(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
     Raises:
         LakeError: There is no catalog yet, or it is damaged.
     """
-    with tempfile.TemporaryDirectory(prefix="posture-") as folder:
-        path = Path(lake.root if lake.is_local else folder, layout.CATALOG)
-        if not lake.is_local and (data := lake.get(layout.CATALOG)) is not None:
-            path.write_bytes(data)
-        if not path.exists():
-            message = (
-                f"There is no catalog in the lake {lake.root} yet. "
-                f"Run a day first (posture run, posture import or posture demo)."
-            )
-            raise LakeError(message)
-        try:
-            connection = duckdb.connect(str(path), read_only=True)
-        except duckdb.Error as error:
-            message = (
-                f"The catalog {lake.uri(layout.CATALOG)} cannot be opened ({error}). "
-                f"Run any day again: it is then built anew from the lake."
-            )
-            raise LakeError(message) from error
-        try:
-            connection.execute("SET TimeZone = 'UTC'")
+    path = Path(lake.root, layout.CATALOG) if lake.is_local else catalog_copy(lake)
+    if path is None or not path.exists():
+        message = (
+            f"There is no catalog in the lake {lake.root} yet. "
+            f"Run a day first (posture run, posture import or posture demo)."
+        )
+        raise LakeError(message)
+    try:
+        connection = duckdb.connect(str(path), read_only=True)
+    except duckdb.Error as error:
+        message = (
+            f"The catalog {lake.uri(layout.CATALOG)} cannot be opened ({error}). "
+            f"Run any day again: it is then built anew from the lake."
+        )
+        raise LakeError(message) from error
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        with readable(connection, lake):
             yield connection
-        finally:
-            connection.close()
+    finally:
+        connection.close()
 
 
 def query(lake: Lake, sql: str) -> pl.DataFrame:
@@ -174,6 +191,8 @@ def query(lake: Lake, sql: str) -> pl.DataFrame:
             relation = connection.sql(sql)
             rows: pl.DataFrame = pl.DataFrame() if relation is None else relation.pl()
         except duckdb.Error as error:
+            if (said := told_by_lake(error)) is not None:
+                raise said from error
             message = f"The query was refused: {error}"
             raise InputError(message) from error
         except pl.exceptions.PolarsError as error:  # an INTERVAL, for one
@@ -182,39 +201,50 @@ def query(lake: Lake, sql: str) -> pl.DataFrame:
     return rows
 
 
-@contextmanager
-def _new_file(lake: Lake) -> Iterator[Path]:
-    """A copy of the catalog to change; it becomes the catalog when the block ends well."""
+def _publish(lake: Lake, change: Callable[[Path], None]) -> Path:
+    """Changes a copy of the catalog and makes it the catalog.
+
+    Of a bucket the copy replaces only the catalog that it was made from. Where another run was
+    first, the change is made once more, to what that one wrote.
+    """
     if lake.is_local:
-        folder = Path(lake.root)
-    else:
-        _copies.append(tempfile.TemporaryDirectory(prefix="posture-"))
-        folder = Path(_copies[-1].name)
+        with _new_file(Path(lake.root)) as path:
+            change(path)
+        return Path(lake.root, layout.CATALOG)
+    for _ in range(PUBLISHED_AT_MOST):
+        with tempfile.TemporaryDirectory(prefix="posture-") as folder:
+            path = Path(folder, layout.CATALOG)
+            version = lake.version_of(layout.CATALOG)
+            if version is not None and (copy := catalog_copy(lake, version)):
+                shutil.copyfile(copy, path)
+            change(path)
+            written = lake.put_if(layout.CATALOG, path.read_bytes(), version)
+            if written is not None:
+                return keep_copy(lake, written, path.read_bytes())
+    message = (
+        f"Other runs replaced the catalog {lake.uri(layout.CATALOG)} again and again; "
+        "materialize posture_catalog when they are through."
+    )
+    raise LakeError(message)
+
+
+@contextmanager
+def _new_file(folder: Path) -> Iterator[Path]:
+    """A copy of the catalog to change; it becomes the catalog when the block ends well."""
     path = folder / f".{layout.CATALOG}.{os.getpid()}.new"
     write_ahead = path.with_name(path.name + ".wal")
     # In a container every process has the same id: a killed one may have left these.
     path.unlink(missing_ok=True)
     write_ahead.unlink(missing_ok=True)
     try:
-        if lake.is_local:
-            current = folder / layout.CATALOG
-            if current.exists():
-                shutil.copyfile(current, path)
-        elif (data := lake.get(layout.CATALOG)) is not None:
-            path.write_bytes(data)
+        current = folder / layout.CATALOG
+        if current.exists():
+            shutil.copyfile(current, path)
         yield path
-        if lake.is_local:
-            path.replace(folder / layout.CATALOG)
-        else:
-            lake.put(layout.CATALOG, path.read_bytes())
+        path.replace(current)
     finally:
-        if lake.is_local:
-            path.unlink(missing_ok=True)
-            write_ahead.unlink(missing_ok=True)
-
-
-_copies: list[tempfile.TemporaryDirectory[str]] = []
-"""Folders of the local copies of uploaded catalogs; they go when the process ends."""
+        path.unlink(missing_ok=True)
+        write_ahead.unlink(missing_ok=True)
 
 
 def _version(path: Path) -> int | None:
@@ -246,7 +276,10 @@ def _put_days(path: Path, lake: Lake, days: Iterable[date]) -> None:
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
     for table in DAILY_TABLES:
-        connection.execute(f"CREATE TABLE {table.name} ({_columns(table)})")
+        if (packed := PACKED.get(table.name)) is None:
+            connection.execute(f"CREATE TABLE {table.name} ({_columns(table)})")
+        else:
+            _execute(connection, packed.create(_sql_type))
         for column in table.columns:
             comment = _quoted(column.meaning)
             connection.execute(f"COMMENT ON COLUMN {table.name}.{column.name} IS '{comment}'")
@@ -259,17 +292,25 @@ def _create(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"CREATE TABLE catalog_version AS SELECT {CATALOG_VERSION} AS version")
 
 
+def _execute(connection: duckdb.DuckDBPyConnection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
 def _columns(table: Table) -> str:
     return ", ".join(f"{c.name} {_sql_type(c)}" for c in table.columns)
 
 
 def _put_day(connection: duckdb.DuckDBPyConnection, lake: Lake, day: date) -> None:
     for table in DAILY_TABLES:
-        connection.execute(f"DELETE FROM {table.name} WHERE date = ?", [day])  # noqa: S608
+        packed = PACKED.get(table.name)
+        delete = f"DELETE FROM {table.name} WHERE date = ?" if packed is None else packed.delete()  # noqa: S608
+        connection.execute(delete, [day])
         rows = _rows_of(lake, table, day)
         if not rows.is_empty():
+            insert = [f"INSERT INTO {table.name} BY NAME FROM day_rows"]
             connection.register("day_rows", rows.to_arrow())
-            connection.execute(f"INSERT INTO {table.name} BY NAME FROM day_rows")
+            _execute(connection, insert if packed is None else packed.put("day_rows"))
             connection.unregister("day_rows")
     if lake.commit_of(CONTROL_STATUS.name, day) is None:
         return
@@ -291,12 +332,9 @@ def _rows_of(lake: Lake, table: Table, day: date) -> pl.DataFrame:
 
 
 def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
-    if lake.is_local:
+    with describable(connection, lake):
         _create_lake_views(connection, lake)
-    else:
-        for view, table in (LAKE_VIEWS | _VIEWS_OF_VIEWS).items():
-            connection.execute(_view_that_refuses(view, table, lake))
-    connection.execute(_sql("views.sql"))
+        connection.execute(_sql("views.sql"))
 
 
 def _create_lake_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
@@ -305,12 +343,10 @@ def _create_lake_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> Non
         name = "lake_days.sql" if lake.last_day(table.name) else "lake_days_none_yet.sql"
         connection.execute(_lake_sql(name, lake, table, view=view, replaced=replaced))
     for table in LAKE_MACROS:
-        connection.execute(_lake_sql("lake_day.sql", lake, table))
+        name = "lake_month_day.sql" if table in COMPACTED else "lake_day.sql"
+        connection.execute(_lake_sql(name, lake, table))
     connection.execute(_lake_sql("lake_views.sql", lake, ACCOUNT_FINDINGS))
 
-
-_VIEWS_OF_VIEWS = {ACCOUNT_FINDINGS.name: ACCOUNT_FINDINGS, REMEDIATION.name: REMEDIATION}
-"""Views that lake_views.sql makes of those in LAKE_VIEWS."""
 
 _BY_ACCOUNT = "REPLACE (split_part(split_part(filename, '/account_id=', -1), '/', 1) AS account_id)"
 
@@ -318,13 +354,11 @@ _BY_ACCOUNT = "REPLACE (split_part(split_part(filename, '/account_id=', -1), '/'
 def _lake_sql(name: str, lake: Lake, table: Table, **words: str) -> str:
     """A file of SQL over a table of the lake, with its words in braces filled in."""
     # By these and not by what the first file has: files do not all have the younger columns.
-    columns = ", ".join(
-        f"'{c.name}': {{'name': '{c.name}', 'type': '{_sql_type(c)}', 'default_value': NULL}}"
-        for c in table.columns
-        if c.name != "date"
-    )
+    columns = [_column_of_files(c) for c in table.columns if c.name != "date"]
+    dated = [_column_of_files(c) for c in table.columns]
     text = _sql(name)
-    words |= {"table": table.name, "columns": f"MAP {{{columns}}}"}
+    words |= {"table": table.name, "columns": f"MAP {{{', '.join(columns)}}}"}
+    words |= {"dated_columns": f"MAP {{{', '.join(dated)}}}"}
     words |= {"names": ", ".join(table.names), "no_rows": _each_column(table, "NULL")}
     words |= {"root": _quoted(lake.root), "pattern": _quoted(lake.pattern_root)}
     for word, value in words.items():
@@ -332,16 +366,8 @@ def _lake_sql(name: str, lake: Lake, table: Table, **words: str) -> str:
     return text
 
 
-def _view_that_refuses(view: str, table: Table, lake: Lake) -> str:
-    """Stands in where DuckDB alone cannot read the lake; no rows would read as if none existed."""
-    message = (
-        f"{view} is not in the catalog but in the lake, which the catalog reads only if it is a "
-        f"folder. Read the parquet files below {lake.uri(table.name)} instead."
-    )
-    error = f"error('{_quoted(message)}')"
-    # In every column too: a filter on a column without values would be answered without asking.
-    columns = _each_column(table, error)
-    return f"CREATE OR REPLACE VIEW {view} AS SELECT {columns} WHERE CAST({error} AS BOOLEAN)"
+def _column_of_files(c: Column) -> str:
+    return f"'{c.name}': {{'name': '{c.name}', 'type': '{_sql_type(c)}', 'default_value': NULL}}"
 
 
 def _each_column(table: Table, value: str) -> str:
