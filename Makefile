@@ -9,6 +9,7 @@ STAMP := $(VENV)/.set-up
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 DEMO_ARGUMENTS ?=
+BENCH_ARGUMENTS ?=
 TEST_ARGUMENTS ?= -n auto --dist loadfile
 
 .PHONY: help
@@ -22,6 +23,10 @@ demo: $(STAMP) ## Simulate an organization for two weeks, score it, print the sc
 .PHONY: test
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest $(TEST_ARGUMENTS)
+
+.PHONY: bench
+bench: $(STAMP) ## Measure speed and memory beside rivals; writes docs/performance.md (hours; 20 GB)
+	$(BIN)/python -m bench --docs docs/performance.md $(BENCH_ARGUMENTS)
 
 .PHONY: up
 up: $(STAMP) ## Start the Dagster UI on the demo's lake and history
@@ -44,7 +49,7 @@ docs: $(STAMP) ## Write docs/tables.md anew, and the answers in docs/queries.md
 	$(BIN)/python -m posture_pipeline_tests.query_examples
 
 .PHONY: screenshots
-screenshots: $(STAMP) ## Make the pictures of the report pages in docs/images anew (needs Chromium)
+screenshots: $(STAMP) ## Make the pictures in docs/images anew (needs Chromium)
 	$(BIN)/python -m posture_pipeline_tests.screenshots
 
 .PHONY: setup

@@ -51,9 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if (said := _told_of_bucket(error)) is not None:
+            _complain(said)
+            return 1
         place = f" ({error.filename})" if error.filename else ""
         _complain(f"{error.strerror or error}{place}.")
         return 1
+
+
+def _told_of_bucket(error: OSError) -> str | None:
+    """What a lake on S3 failed for; null for any other error."""
+    from posture_pipeline.lake.bucket import told
+
+    said = told(error)
+    return None if said is None else str(said)
 
 
 def _complain(text: str) -> None:
@@ -110,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--seed", type=_number(0, 2**31), default=7, help="which organization")
     demo.add_argument(
-        "--lake", type=Path, default=Path(DEMO_LAKE), metavar="DIR", help="where (default: ./demo)"
+        "--lake", default=DEMO_LAKE, metavar="DIR", help="folder or s3://... (default: ./demo)"
     )
 
     simulate = add(
@@ -168,6 +179,18 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="R",
         help="say only what became of these reports; all are computed",
+    )
+    replay.add_argument(
+        "--queue",
+        action="store_true",
+        help="by runs that the daemon of DAGSTER_HOME starts, on as many machines as it has",
+    )
+    replay.add_argument(
+        "--days-per-run",
+        type=_number(1, 3660),
+        default=30,
+        metavar="N",
+        help="with --queue: days of one run, at most (default: 30)",
     )
 
     import_ = add(
@@ -295,6 +318,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     dashboards.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
 
+    alerts = add(
+        "alerts", _alerts, "Show whom a day's alerts would tell what, tell them, or try a channel."
+    )
+    alerts.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
+    what = alerts.add_mutually_exclusive_group()
+    what.add_argument(
+        "--send", action="store_true", help="send what nobody was told of yet (newest day)"
+    )
+    what.add_argument(
+        "--test", action="store_true", help="send a trial message to every topic and webhook"
+    )
+    alerts.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json as the channels take it"
+    )
+
     reconcile = add(
         "reconcile",
         _reconcile,
@@ -305,12 +343,103 @@ def _parser() -> argparse.ArgumentParser:
     reconcile.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     _add_format(reconcile)
 
+    plan = add("plan", _plan, "Tell what the next run takes: pages, time at the rate limit, disk.")
+    plan.add_argument(
+        "--format", choices=("text", "json"), default="text", help="json has every region and table"
+    )
+
     report = add("report", _report, "Write the report pages of the newest day into the lake.")
     report.add_argument("--open", action="store_true", help="open them in the browser")
+
+    access = add("access", _access, "Print the least IAM policy for the team of a workload.")
+    access.add_argument("--workload", metavar="W", required=True)
+    access.add_argument(
+        "--bucket",
+        metavar="URI",
+        help="where the lake is or will be, s3://bucket/prefix (default: the lake of the settings)",
+    )
+    access.add_argument(
+        "--kms-key",
+        metavar="ARN",
+        help="the KMS key of the bucket (default: s3.kms_key_arn of the settings)",
+    )
+    access.add_argument(
+        "--split",
+        action="store_true",
+        help="print a list of policies, as many as many accounts need",
+    )
+
+    export = add("export", _export, "Write the data of a workload's team alone.")
+    export.add_argument("--workload", metavar="W", required=True)
+    export.add_argument(
+        "--format",
+        choices=("parquet", "csv", "html"),
+        default="parquet",
+        help="a file for each table, csv safe to open in a spreadsheet; or the report page",
+    )
+    export.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="a folder (default: where the team may read it in the lake)",
+    )
+    export.add_argument(
+        "--from",
+        dest="from_",
+        type=_day,
+        metavar="D1",
+        help="first day of the history (default: the oldest)",
+    )
+    export.add_argument("--to", type=_day, metavar="D2", help="last day (default: the newest)")
+
+    athena = add(
+        "athena-ddl", _athena_ddl, "Print definitions of the lake's tables for Amazon Athena."
+    )
+    athena.add_argument(
+        "--database",
+        default="security_posture",
+        metavar="NAME",
+        help="Athena's database (default: security_posture)",
+    )
+    athena.add_argument(
+        "--manifests",
+        action="store_true",
+        help="also write what the tables read, for every stored day; each run does it for its own",
+    )
+    athena.add_argument(
+        "--format",
+        choices=("sql", "json"),
+        default="sql",
+        help="sql, or a JSON list of statements: Athena's API takes one at a time",
+    )
 
     query = add("query", commands.query, "Ask the catalog in SQL (DuckDB), read-only.")
     query.add_argument("sql", metavar="SQL")
     _add_format(query)
+
+    maintain = add(
+        "maintain",
+        _maintain,
+        "Remove findings beyond their retention, and compact the score tables of past months.",
+    )
+    maintain.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    _add_format(maintain)
+
+    doctor = add(
+        "doctor", _doctor, "Hold the lake's commits against its files, and say what would mend it."
+    )
+    doctor.add_argument("--day", type=_day, metavar="D", help="this day only")
+    doctor.add_argument(
+        "--from", dest="from_", type=_day, metavar="D1", help="first day (default: the oldest)"
+    )
+    doctor.add_argument("--to", type=_day, metavar="D2", help="last day (default: the newest)")
+    doctor.add_argument("--fast", action="store_true", help="read no hashes, only sizes and rows")
+    doctor.add_argument(
+        "--repair",
+        action="store_true",
+        help="delete what killed runs left behind, and build the catalog anew if it is wrong",
+    )
+    _add_format(doctor)
 
     init = add("init", commands.init, "Write a commented posture.yaml.", settings=False)
     init.add_argument("--config", type=Path, default=Path("posture.yaml"), metavar="FILE")
@@ -360,16 +489,58 @@ def _dashboards(arguments: argparse.Namespace) -> int:
     return dashboards(arguments)
 
 
+def _alerts(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_alerts import alerts
+
+    return alerts(arguments)
+
+
 def _reconcile(arguments: argparse.Namespace) -> int:
     from posture_pipeline.cli_reconcile import reconcile
 
     return reconcile(arguments)
 
 
+def _plan(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_plan import plan
+
+    return plan(arguments)
+
+
 def _report(arguments: argparse.Namespace) -> int:
     from posture_pipeline.cli_report import report
 
     return report(arguments)
+
+
+def _access(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_access import access
+
+    return access(arguments)
+
+
+def _athena_ddl(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_athena import athena_ddl
+
+    return athena_ddl(arguments)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_access import export
+
+    return export(arguments)
+
+
+def _maintain(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_maintenance import maintain
+
+    return maintain(arguments)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from posture_pipeline.cli_maintenance import doctor
+
+    return doctor(arguments)
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:

@@ -104,7 +104,7 @@ def backlog(arguments: argparse.Namespace) -> int:
         return 0
     print("\n".join(_said(found)))
     if found.rows.height:
-        print_table(_table_of(found))
+        print_table(_table_of(found), first_to_go=("status", "severity", "score"))
         print("\n".join(_remarks(found)))
     return 0
 

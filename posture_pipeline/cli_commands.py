@@ -10,7 +10,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from posture_pipeline import schemas
+    from posture_pipeline.aws.permissions import PermissionResult
     from posture_pipeline.lake.store import Lake
     from posture_pipeline.settings import Settings
 
 SETTINGS_FILE = "posture.yaml"
+DEMO_FILE = "demo.json"
+"""In a bucket: marks the lake as a demo, with the organization that it is of."""
 
 TREND_DAYS = 14
 """Days of a trend in the terminal."""
+TREND = f"{TREND_DAYS} days"
+LEAST = ("assumed", "no data", "unknown", "carried", "resource score", "failed findings", TREND)
+"""Columns of scores that a narrow terminal does without, in this order."""
+
+Trends = dict[tuple[str, ...], str]
+"""The last days' scores in blocks, by scope and report."""
 
 DEMO_HOUR = time(6, tzinfo=UTC)
 """When the demo's days are collected."""
@@ -40,7 +49,9 @@ DEMO_HOUR = time(6, tzinfo=UTC)
 
 def demo(arguments: argparse.Namespace) -> int:
     """Simulates an organization for some days and scores each, as the daily run would."""
+    from posture_pipeline.aws.clients import AwsClients
     from posture_pipeline.cli_output import Progress
+    from posture_pipeline.resources import AwsSource
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.simulation.server import serve
     from posture_pipeline.simulation.settings import SimulationSettings
@@ -56,26 +67,21 @@ def demo(arguments: argparse.Namespace) -> int:
         f"{days[0].isoformat()} to {today.isoformat()}, one run of the pipeline a day."
     )
     with serve(simulation) as server, Progress() as progress:
-        at_endpoint = settings.model_copy(
-            update={
-                "simulation": None,
-                "aws": settings.aws.model_copy(
-                    update={"endpoint_url": server.url, "requests_per_second": None}
-                ),
-            }
-        )
+        # Not by the settings: a lake on S3 is not where the simulated organization is.
+        source = AwsSource(settings, AwsClients(settings.aws, endpoint_url=server.url))
         with dagster_instance(settings) as instance:
             for number, day in enumerate(days, 1):
                 server.set_clock(datetime.combine(day, DEMO_HOUR))
                 progress.prefix = f"Day {number} of {len(days)} ({day.isoformat()}): "
                 progress("starting")
-                run_day(at_endpoint, day, instance=instance, tell=progress)
-    where = Path(settings.lake)
+                run_day(settings, day, instance=instance, tell=progress, source=source)
+    where = settings.lake if "://" in settings.lake else Path(settings.lake)
     print()
     _show_scores(settings, today)
-    option = "" if arguments.lake == Path("demo") else f" --lake {shlex.quote(str(arguments.lake))}"
+    is_default = Path(arguments.lake) == Path("demo")
+    option = "" if is_default else f" --lake {shlex.quote(arguments.lake)}"
     print(f"Lake:           {where}")
-    print(f"DuckDB catalog: {where / 'posture.duckdb'}")
+    print(f"DuckDB catalog: {where}/posture.duckdb")
     posture = _posture_command()
     print(
         "\nNext:\n"
@@ -149,13 +155,13 @@ def _run_one(
     source: object = None,
 ) -> int:
     from posture_pipeline.cli_output import Progress
-    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.opening import open_lake
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.schemas import MERGED_FINDINGS
 
     with Progress() as progress, dagster_instance(settings) as instance:
         done = run_day(settings, day, instance=instance, tell=progress, source=source)  # type: ignore[arg-type]
-    merged = Lake(settings.lake).require(MERGED_FINDINGS.name, day)
+    merged = open_lake(settings).require(MERGED_FINDINGS.name, day)
     print(
         f"{day.isoformat()}: {merged.details['records']:,} records are {merged.rows:,} findings, "
         f"{merged.details['duplicates']:,} duplicates and "
@@ -178,7 +184,7 @@ def _run_one(
 def up(arguments: argparse.Namespace) -> int:
     """Becomes `dagster dev` on the lake's own Dagster home."""
     from posture_pipeline.running import HOME_VARIABLE, prepare_home
-    from posture_pipeline.settings import SETTINGS_VARIABLE, find_settings
+    from posture_pipeline.settings import LAKE_VARIABLE, SETTINGS_VARIABLE, find_settings
 
     settings = settings_of(arguments)
     home = prepare_home(settings)
@@ -188,6 +194,8 @@ def up(arguments: argparse.Namespace) -> int:
         environment[SETTINGS_VARIABLE] = str(Path(config).resolve())
         # Dagster warns of a dagster.yaml in the working folder that is not the home's.
         os.chdir(home)
+    if "://" in (arguments.lake or ""):
+        environment[LAKE_VARIABLE] = settings.lake
     print(
         f"Dagster UI on {settings.lake}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)"
     )
@@ -225,12 +233,13 @@ def scores(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         rows = _only(rows, "report", arguments.report, day)
 
-    def as_table(rows: pl.DataFrame) -> Table:
+    def as_tables(rows: pl.DataFrame) -> Sequence[Table]:
+        trends = _trends(lake, scope, rows, day)
         if arguments.report is None:
-            return _overview(rows, arguments.scope, settings, day)
-        return _one_report(rows, arguments.scope, settings, day, _trends(lake, scope, rows, day))
+            return _overviews(rows, arguments.scope, settings, day, trends)
+        return [_one_report(rows, arguments.scope, settings, day, trends)]
 
-    print_rows(rows, arguments.format, as_table)
+    print_rows(rows, arguments.format, as_tables, first_to_go=LEAST)
     return 0
 
 
@@ -287,6 +296,7 @@ def controls(arguments: argparse.Namespace) -> int:
         rows,
         arguments.format,
         lambda rows: _controls_table(rows, f"{arguments.report}, {title}, {day.isoformat()}"),
+        first_to_go=("suppressed", "unknown", "passed"),
     )
     return 0
 
@@ -326,7 +336,7 @@ def check(arguments: argparse.Namespace) -> int:
     print(f"The settings are valid: {len(settings.reports)} reports, lake {settings.lake}.")
     with source_of(settings) as source:
         assert isinstance(source, AwsSource)
-        results = try_permissions(source.clients, settings)
+        results = [*try_permissions(source.clients, settings), *_lake_permissions(settings)]
     table = new_table(None, [("Permission", False), ("", False), ("Needed for", False)])
     for result in results:
         word = {True: "[green]ok[/green]", None: "[yellow]not tried[/yellow]"}.get(
@@ -340,6 +350,19 @@ def check(arguments: argparse.Namespace) -> int:
         raise InputError(message)
     print("A run has every permission it needs.")
     return 0
+
+
+def _lake_permissions(settings: Settings) -> Iterator[PermissionResult]:
+    """What a run needs of the lake; a folder needs nothing of AWS."""
+    from posture_pipeline.aws.permissions import PermissionResult
+    from posture_pipeline.lake.permissions import S3_ACTIONS, tried
+    from posture_pipeline.opening import open_lake
+
+    if "://" not in settings.lake:
+        return
+    for action, error in tried(open_lake(settings)):
+        why = "allowed" if error is None else str(error)
+        yield PermissionResult(action, error is None, why, f"the lake: {S3_ACTIONS[action]}")
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -356,7 +379,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         message = f"There is no settings file {config}; `posture init` writes one."
         raise InputError(message)
     own = _own_settings(arguments.lake)
-    if config is None and arguments.lake is not None:
+    if config is None and arguments.lake is not None and "://" not in arguments.lake:
         settings = load_settings(own)
         return settings if own else settings.model_copy(update={"lake": arguments.lake})
     settings = load_settings(config or find_settings(os.environ))
@@ -371,7 +394,7 @@ def existing_lake(settings: Settings) -> Lake:
     Raises:
         InputError: There is none.
     """
-    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.opening import open_lake
 
     if "://" not in settings.lake and not Path(settings.lake).is_dir():
         message = (
@@ -379,11 +402,11 @@ def existing_lake(settings: Settings) -> Lake:
             f"posture import first, or name another with --lake or --config."
         )
         raise InputError(message)
-    return Lake(settings.lake)
+    return open_lake(settings)
 
 
 def _own_settings(lake: str | None) -> Path | None:
-    """The settings file inside a lake's folder, if it has one."""
+    """The settings file inside a lake's folder, if it has one; a bucket holds none."""
     own = Path(lake or ".") / SETTINGS_FILE
     return own if lake is not None and own.is_file() else None
 
@@ -394,9 +417,11 @@ def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
 
     from posture_pipeline.settings import DEMO_REPORTS, load_settings
 
-    folder: Path = arguments.lake
-    path = folder / SETTINGS_FILE
     simulation = {"seed": arguments.seed, "accounts": arguments.accounts}
+    if "://" in arguments.lake:
+        return _demo_in_a_bucket(arguments.lake, simulation)
+    folder = Path(arguments.lake)
+    path = folder / SETTINGS_FILE
     start = first
     if path.is_file():
         settings = load_settings(path)
@@ -425,6 +450,38 @@ def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
     return load_settings(path)
 
 
+def _demo_in_a_bucket(lake: str, simulation: dict[str, int]) -> Settings:
+    """The demo's settings for a bucket, which is reached as the settings here say.
+
+    Raises:
+        InputError: Another lake is there.
+    """
+    from posture_pipeline.opening import open_lake
+    from posture_pipeline.settings import (
+        DEMO_REPORTS,
+        Settings,
+        Simulation,
+        find_settings,
+        load_settings,
+    )
+
+    found = load_settings(find_settings(os.environ))
+    settings = Settings(
+        lake=lake,
+        s3=found.s3,
+        aws=found.aws,
+        simulation=Simulation(**simulation),
+        reports=DEMO_REPORTS,
+    )
+    bucket = open_lake(settings)
+    folders, objects = bucket.names("")
+    if (folders or objects) and bucket.get_json(DEMO_FILE) != simulation:
+        message = f"{lake} holds another lake; choose another prefix with --lake."
+        raise InputError(message)
+    bucket.put_json(DEMO_FILE, simulation)
+    return settings
+
+
 def _import_settings(arguments: argparse.Namespace, found: Sequence[Path]) -> Settings:
     """The settings of an import; without a file, reports for the standards that are found."""
     import yaml
@@ -436,6 +493,12 @@ def _import_settings(arguments: argparse.Namespace, found: Sequence[Path]) -> Se
     working = Path(SETTINGS_FILE)
     if named is not None or os.environ.get("POSTURE_CONFIG") or working.is_file():
         return settings_of(arguments)
+    if "://" in (arguments.lake or ""):
+        message = (
+            "An import into a bucket needs a posture.yaml (posture init) that says which reports "
+            "you want, and how the bucket is reached."
+        )
+        raise SettingsError(message)
     lake = Path(arguments.lake or Settings().lake)
     own = lake / SETTINGS_FILE
     if own.is_file():
@@ -502,15 +565,26 @@ _SCOPE_COLUMNS = {
 
 def _show_scores(settings: Settings, day: date) -> None:
     from posture_pipeline.cli_output import print_table
-    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.opening import open_lake
     from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
 
-    lake = Lake(settings.lake)
-    print_table(_overview(lake.read(WORKLOAD_SCORES, day), "workload", settings, day))
-    print_table(_overview(lake.read(ORGANIZATION_SCORES, day), "organization", settings, day))
+    lake = open_lake(settings)
+    for scope, table in (("workload", WORKLOAD_SCORES), ("organization", ORGANIZATION_SCORES)):
+        rows = lake.read(table, day)
+        print_table(*_overviews(rows, scope, settings, day, _trends(lake, table, rows, day)))
 
 
-def _overview(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> Table:
+def _overviews(
+    rows: pl.DataFrame, scope: str, settings: Settings, day: date, trends: Trends | None
+) -> list[Table]:
+    """The overview with the last days beside each score, if these can be shown, and without."""
+    plain = _overview(rows, scope, settings, day, {})
+    return [plain] if trends is None else [_overview(rows, scope, settings, day, trends), plain]
+
+
+def _overview(
+    rows: pl.DataFrame, scope: str, settings: Settings, day: date, trends: Trends
+) -> Table:
     """One row a scope, one column a report."""
     from rich.markup import escape
 
@@ -532,15 +606,25 @@ def _overview(rows: pl.DataFrame, scope: str, settings: Settings, day: date) -> 
     for scope_place, by_report in scores_of.items():
         table.add_row(
             *(escape(cell(part)) for part in scope_place),
-            *(score_cell(by_report.get(report), settings.thresholds) for report in reports),
+            *(
+                f"{_beside(trends.get((*scope_place, report)), by_report.get(report))}"
+                f"{score_cell(by_report.get(report), settings.thresholds)}"
+                for report in reports
+            ),
         )
     return table
 
 
-def _trends(
-    lake: Lake, table: schemas.Table, rows: pl.DataFrame, day: date
-) -> dict[tuple[str, ...], str] | None:
-    """The last days' scores of each scope of one report in blocks; null where they cannot show."""
+def _beside(trend: str | None, score: float | None) -> str:
+    """The last days before a score, below each other whatever the score."""
+    if not trend:
+        return ""
+    text = "-" if score is None else f"{score:.1f}"
+    return f"[dim]{trend}[/dim]{' ' * (len(' 100.0') - len(text))}"
+
+
+def _trends(lake: Lake, table: schemas.Table, rows: pl.DataFrame, day: date) -> Trends | None:
+    """The last days' scores of each scope and report in blocks; null where they cannot show."""
     import polars as pl
 
     from posture_pipeline.cli_output import shows_blocks
@@ -549,10 +633,11 @@ def _trends(
     if not shows_blocks():
         return None
     first = day - timedelta(days=TREND_DAYS - 1)
-    days = [each for each in lake.days(table.name) if first <= each <= day]
-    keys = _SCOPE_COLUMNS[table.name.removesuffix("_scores")]
-    of_report = pl.col("report") == rows["report"][0]
-    past = lake.scan(table, days).filter(of_report).select("date", *keys, "score").collect()
+    beyond, before = day + timedelta(days=1), first - timedelta(days=1)
+    days = sorted(lake.days_before(table.name, beyond, after=before))
+    keys = [*_SCOPE_COLUMNS[table.name.removesuffix("_scores")], "report"]
+    shown = pl.col("report").is_in(rows["report"].unique().to_list())
+    past = lake.scan(table, days).filter(shown).select("date", *keys, "score").collect()
     scores: dict[tuple[str, ...], dict[date, float | None]] = {}
     for when, *place, score in past.iter_rows():
         scores.setdefault(tuple(place), {})[when] = score
@@ -568,7 +653,7 @@ def _one_report(
     scope: str,
     settings: Settings,
     day: date,
-    trends: dict[tuple[str, ...], str] | None,
+    trends: Trends | None,
 ) -> Table:
     """One row a scope with what its score counts, lowest score first."""
     from rich.markup import escape
@@ -585,24 +670,28 @@ def _one_report(
         [
             *((key.replace("_", " "), False) for key in keys),
             ("score", True),
-            *([(f"{TREND_DAYS} days", False)] if trends is not None else []),
+            *([(TREND, False)] if trends is not None else []),
             ("resource score", True),
             *((count.replace("_", " "), True) for count in counts),
             *([("reason", False)] if any(reasons) else []),
         ],
     )
     for column in table.columns:
-        column.no_wrap = column.header == f"{TREND_DAYS} days"
+        column.no_wrap = column.no_wrap or column.header == TREND
     for row in rows.sort("score", nulls_last=True).iter_rows(named=True):
         table.add_row(
             *(escape(cell(row[key])) for key in keys),
             score_cell(row["score"], settings.thresholds),
-            *([trends.get(tuple(row[key] for key in keys), "")] if trends is not None else []),
+            *([trends.get(_place(row, keys), "")] if trends is not None else []),
             score_cell(row["resource_score"], settings.thresholds),
             *(cell(row[count]) for count in counts),
             *([escape(_why_no_score(row))] if any(reasons) else []),
         )
     return table
+
+
+def _place(row: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
+    return (*(row[key] for key in keys), row["report"])
 
 
 def _why_no_score(row: dict[str, Any]) -> str:
@@ -645,7 +734,8 @@ def _controls_table(rows: pl.DataFrame, title: str) -> Table:
 
 def _option_of(arguments: argparse.Namespace, settings: Settings) -> str:
     if arguments.config is not None:
-        return f" --config {shlex.quote(str(arguments.config))}"
+        lake = "" if arguments.lake is None else f" --lake {shlex.quote(settings.lake)}"
+        return f" --config {shlex.quote(str(arguments.config))}{lake}"
     if arguments.lake is not None or not Path(SETTINGS_FILE).is_file():
         return f" --lake {shlex.quote(settings.lake)}"
     return ""

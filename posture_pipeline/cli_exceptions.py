@@ -90,7 +90,10 @@ def exceptions(arguments: argparse.Namespace) -> int:
         return 0
     print(said)
     if found.rows.height:
-        print_table(_table_of(found, ended_too=arguments.all))
+        print_table(
+            _table_of(found, ended_too=arguments.all),
+            first_to_go=("severity", "by", "since", "note", "account", "environment", "resource"),
+        )
         print("\n".join(_remarks(found)))
     return 0
 

@@ -6,7 +6,7 @@ Which days can be, stands in `lake/replay.py`; how they are, in the assets.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def replay(arguments: argparse.Namespace) -> int:
         print(line)
     print(f"Computing {_days(found.days)} again from the stored findings. AWS is asked nothing.")
     before = _scores(lake, found.days)
-    runs = _run(settings, found.stretches)
+    runs = _run(settings, found.stretches, arguments.days_per_run if arguments.queue else None)
     for note in (note for run in runs for note in run.warnings):
         print(f"Note: {note}")
     differences = score_differences(before, _scores(lake, found.days))
@@ -52,12 +52,20 @@ def replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _run(settings: Settings, stretches: Iterable[tuple[date, ...]]) -> list[ReplayRun]:
-    """One run for each stretch of days that follow on each other."""
+def _run(
+    settings: Settings, stretches: Sequence[tuple[date, ...]], days_each: int | None
+) -> list[ReplayRun]:
+    """One run for each stretch of days that follow on each other; with `days_each` by the queue."""
     from posture_pipeline.cli_output import Progress
     from posture_pipeline.running import dagster_instance, replay_days
 
     with Progress() as progress, dagster_instance(settings) as instance:
+        if days_each is not None:
+            from posture_pipeline.replay_queue import replay_by_queue
+
+            return replay_by_queue(
+                settings, stretches, instance=instance, days_each=days_each, tell=progress
+            )
         return [
             replay_days(settings, stretch, instance=instance, tell=progress)
             for stretch in stretches

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from pathlib import Path
+
+from posture_pipeline.lake import layout
+from posture_pipeline.lake.store import Lake
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -25,14 +29,21 @@ def report(arguments: argparse.Namespace) -> int:
     )
     print(written.index)
     if arguments.open:
-        _open(written.index, is_local=lake.is_local)
+        _open(Path(written.index) if lake.is_local else _copied(lake))
     return 0
 
 
-def _open(index: str, *, is_local: bool) -> None:
+def _open(index: Path) -> None:
     import webbrowser
 
-    if not is_local:
-        print("The pages are in a bucket: copy the folder to open them.", file=sys.stderr)
-    elif not webbrowser.open(Path(index).as_uri()):
+    if not webbrowser.open(index.as_uri()):
         print("No browser was found; open the file yourself.", file=sys.stderr)
+
+
+def _copied(lake: Lake) -> Path:
+    """The pages of a bucket in a folder here, which the system clears some day; the first page."""
+    folder = Path(tempfile.mkdtemp(prefix="posture-report-"))
+    for name in lake.names(layout.REPORT)[1]:
+        (folder / name).write_bytes(lake.get(f"{layout.REPORT}/{name}") or b"")
+    print(f"Copied to {folder}, to be opened.")
+    return folder / "index.html"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
+from posture_pipeline.aws.alerts import Sender, sender
 from posture_pipeline.aws.clients import AwsClients
 from posture_pipeline.aws.cloudwatch import PublishedMetrics, publish
 from posture_pipeline.aws.compliance import Compliance, aws_compliance
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 Tell = Callable[[str], None]
 """Takes a line that says how far long work has come."""
+
+Clock = Callable[[], datetime]
+"""What time it is on this machine, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,10 @@ class SnapshotSource(Protocol):
 
     def dashboards(self, wanted: Wanted) -> Updated | None:
         """Brings dashboards and alarms to what is wanted; null where there is nowhere to."""
+        ...
+
+    def alerts(self) -> Sender | None:
+        """What sends alerts on the scores; null where nobody is told."""
         ...
 
 
@@ -155,6 +163,10 @@ class AwsSource:
         """Puts, leaves and removes CloudWatch dashboards and alarms."""
         return update_dashboards(self.clients, wanted)
 
+    def alerts(self) -> Sender | None:
+        """Topics at the same endpoint, and webhooks."""
+        return sender(self.clients.aws, endpoint_url=self.clients.endpoint_url)
+
 
 class SavedFindings:
     """Findings saved in files: the snapshot of a day with no AWS access at all."""
@@ -204,6 +216,15 @@ class SavedFindings:
         del wanted
         return None
 
+    def alerts(self) -> Sender | None:
+        """An imported day is no news."""
+        return None
+
+
+def sender_of(settings: Settings) -> Sender:
+    """What sends alerts outside a run, where no simulated organization is at hand."""
+    return sender(None if settings.simulation is not None else settings.aws)
+
 
 @contextmanager
 def source_of(settings: Settings) -> Iterator[SnapshotSource]:
@@ -242,6 +263,6 @@ def progress_line(progress: Progress) -> str:
 
 
 def _yesterdays_findings(lake: Lake, day: date) -> int | None:
-    before = [each for each in lake.days(RAW_FINDING_PAGES) if each < day]
-    commit = lake.commit_of(RAW_FINDING_PAGES, before[-1]) if before else None
+    before = next(lake.days_before(RAW_FINDING_PAGES, day), None)
+    commit = lake.commit_of(RAW_FINDING_PAGES, before) if before else None
     return commit.rows if commit else None

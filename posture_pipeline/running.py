@@ -192,7 +192,7 @@ def run_day(
     failed = [each for each in evaluations if not each.passed]
     if not result.success:
         raise RunFailedError(_failure_text(result, failed, day.isoformat()))
-    return DayRun(result.run_id, day, tuple(_check_sentence(each) for each in failed))
+    return DayRun(result.run_id, day, tuple(check_sentence(each) for each in failed))
 
 
 def replay_days(
@@ -238,7 +238,7 @@ def replay_days(
     failed = [each for each in result.get_asset_check_evaluations() if not each.passed]
     if not result.success:
         raise RunFailedError(_failure_text(result, failed, f"{first} to {last}"))
-    return ReplayRun(result.run_id, tuple(_check_sentence(each) for each in failed))
+    return ReplayRun(result.run_id, tuple(check_sentence(each) for each in failed))
 
 
 def _was_interrupted(event: dg.DagsterEvent) -> bool:
@@ -256,15 +256,16 @@ def _failure_text(
     parts = []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
-            parts.append(f"{event.step_key}: {_cause(event.step_failure_data)}")
-    parts += [_check_sentence(each) for each in failed]
+            parts.append(f"{event.step_key}: {cause_of_failure(event.step_failure_data)}")
+    parts += [check_sentence(each) for each in failed]
     # A blocking check fails its step too; the check's own sentence says more.
     checks = {each.check_name for each in failed}
     kept = [part for part in parts if "blocking" not in part or not any(c in part for c in checks)]
     return f"The run of {days} failed. {' '.join(kept or parts)}"
 
 
-def _cause(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData
+def cause_of_failure(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData
+    """Why a step failed: our own sentence, or the innermost error."""
     if data.user_failure_data is not None and data.user_failure_data.description:
         return str(data.user_failure_data.description)
     error = data.error
@@ -273,11 +274,13 @@ def _cause(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData
     return str(error.message).strip() if error is not None else "no reason was recorded."
 
 
-def _check_sentence(evaluation: dg.AssetCheckEvaluation) -> str:
+def check_sentence(evaluation: dg.AssetCheckEvaluation) -> str:
+    """What a failed check said, for a person."""
     facts = "; ".join(
         f"{name}: {_fact(value)}" for name, value in sorted(evaluation.metadata.items())
     )
-    return f"Check {evaluation.check_name} failed ({facts})."
+    said = f": {evaluation.description}" if evaluation.description else "."
+    return f"Check {evaluation.check_name} failed{said} ({facts})"
 
 
 def _fact(value: Any) -> str:  # noqa: ANN401 - any Dagster MetadataValue

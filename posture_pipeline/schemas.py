@@ -67,7 +67,10 @@ class Table:
         A column that the frame lacks becomes null; one that the table does not declare is left
         out.
         """
-        present = frame.collect_schema().names()
+        schema = frame.collect_schema()
+        if list(schema.items()) == [(column.name, column.dtype) for column in self.columns]:
+            return frame
+        present = schema.names()
         # Added before they are selected: literals alone would make one row of any number of rows.
         return frame.with_columns(
             pl.lit(None).alias(name) for name in self.names if name not in present

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -196,6 +196,12 @@ class Schedule(Model):
         return cron
 
 
+class MaintenanceSchedule(Schedule):
+    """When old findings are removed and past months compacted."""
+
+    cron: str = "0 3 * * 0"
+
+
 class Aws(Model):
     """How AWS is reached."""
 
@@ -217,6 +223,22 @@ class Aws(Model):
     def collect_regions(self) -> tuple[str, ...]:
         """The regions that findings are collected from."""
         return self.regions or (self.region,)
+
+
+class S3(Model):
+    """How the bucket of a lake on S3 is reached; what is left out is as for AWS in all."""
+
+    region: str | None = None
+    """Of the bucket; null: `aws.region`."""
+    profile: str | None = None
+    """Instead of `aws.profile`, such as one that takes on a role in the account of the bucket."""
+    endpoint_url: str | None = None
+    """Instead of `aws.endpoint_url`."""
+    kms_key_arn: (
+        Annotated[str, Field(pattern=r"^arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/\S+$")]
+        | None
+    ) = None
+    """The KMS key that the lake is encrypted with; null: as the bucket does by itself."""
 
 
 class Simulation(Model):
@@ -287,7 +309,7 @@ class Dashboards(Model):
     """First part of the names of dashboards and alarms; one of its own for each pipeline that
     publishes in the account."""
     report_url: Annotated[str, Field(pattern=r"^https?://[^\s()<>\[\]\\]+$")] | None = None
-    """Where the report page is kept, linked from every dashboard."""
+    """Where the report page is kept, linked from every dashboard and from the assets."""
 
 
 class Alarms(Model):
@@ -307,8 +329,83 @@ class Alarms(Model):
     """ARNs of the SNS topics that are told, at most 5."""
 
 
+def _target(value: str) -> str:
+    """Somebody who can be told: a topic, or where the address of a webhook stands."""
+    if re.fullmatch(r"arn:[a-z0-9-]+:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}", value):
+        return value
+    if re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
+        return value
+    message = (
+        "must be the ARN of an SNS topic, or env:NAME or file:PATH, where the address of a webhook "
+        "stands; the address itself is a secret and does not belong here"
+    )
+    raise ValueError(message)
+
+
+def _time_of_day(value: object) -> time:
+    """`12:00` as a time; YAML reads an unquoted 12:00 as 720, the minutes since midnight."""
+    match = re.fullmatch("([0-9]{1,2}):([0-9]{2})", str(value).strip())
+    if isinstance(value, int) and not isinstance(value, bool):
+        hour, minute = divmod(value, 60)
+    elif isinstance(value, time):
+        return value
+    else:
+        hour, minute = (int(match[1]), int(match[2])) if match else (-1, 0)
+    if not (0 <= hour <= 23 and 0 <= minute <= 59):
+        message = "must be a time of the day such as 12:00"
+        raise ValueError(message)
+    return time(hour, minute)
+
+
+Targets = tuple[Annotated[str, AfterValidator(_target)], ...]
+
+
+class Alerts(Model):
+    """Who is told when a score drops, a run fails, or a snapshot is missing."""
+
+    to: Targets = ()
+    """Topics and webhooks; empty: nobody is told of what no owner's target is told of."""
+    owners: dict[str, Targets] = {}
+    """Instead of `to`, by owner of a workload: who is told of its scores."""
+    operations: Targets = ()
+    """Who is told of failed runs and missing snapshots; empty: `to`."""
+    score_drop: Annotated[float, Field(gt=0, le=100)] = 5
+    """Points; a score that drops by more is told of."""
+    reports: tuple[str, ...] = ()
+    """Reports whose scores are told of; empty: all."""
+    environments: tuple[str, ...] = ()
+    """Environments of workloads whose scores are told of; empty: all."""
+    snapshot_by: Annotated[time, BeforeValidator(_time_of_day)] = time(12)
+    """When the day's scores must be there, in the time zone of the schedule; a time that is not
+    later than the daily run's is one of the next day."""
+    dagster_url: Annotated[str, Field(pattern=r"^https?://[^\s<>|]+$")] | None = None
+    """Where people open the Dagster UI, for links to runs."""
+
+    @property
+    def for_operations(self) -> Targets:
+        """Who is told of failed runs and missing snapshots."""
+        return self.operations or self.to
+
+    @property
+    def targets(self) -> Targets:
+        """Everybody who may be told of something, each once."""
+        owners = [target for targets in self.owners.values() for target in targets]
+        return tuple(dict.fromkeys([*self.to, *self.operations, *owners]))
+
+
+class Exports(Model):
+    """Whose data is exported into the lake with every day, for their teams to read."""
+
+    workloads: Literal["none", "all"] | tuple[str, ...] = "none"
+    """All workloads, none, or these."""
+    format: Literal["parquet", "csv"] = "parquet"
+
+
 class Retention(Model):
-    """How long the large tables are kept; score tables are kept for good."""
+    """How long the large tables are kept; score tables are kept for good.
+
+    The two newest days always stay, because the next one is compared with them.
+    """
 
     raw_finding_pages: Days = timedelta(days=14)
     merged_findings: Days = timedelta(days=14)
@@ -356,6 +453,7 @@ class Settings(Model):
 
     lake: Annotated[str, Field(min_length=1)] = "./lake"
     """A folder, or s3://bucket/prefix."""
+    s3: S3 = S3()
     start_date: date = date(2024, 1, 1)
     """First day that can be a partition."""
     schedule: Schedule = Schedule()
@@ -381,8 +479,20 @@ class Settings(Model):
     metrics: Metrics = Metrics()
     dashboards: Dashboards = Dashboards()
     alarms: Alarms = Alarms()
+    alerts: Alerts = Alerts()
+    exports: Exports = Exports()
     retention: Retention = Retention()
+    maintenance: MaintenanceSchedule = MaintenanceSchedule()
     checks: Checks = Checks()
+
+    @field_validator("lake")
+    @classmethod
+    def _folder_or_bucket(cls, lake: str) -> str:
+        # The rest of the name may be any: what is not in a prefix, AWS refuses itself.
+        if "://" in lake and not re.match(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/|$)", lake):
+            message = "must be a folder, or s3://bucket/prefix"
+            raise ValueError(message)
+        return lake
 
     @field_validator("reports")
     @classmethod
@@ -396,6 +506,14 @@ class Settings(Model):
             message = f"names {', '.join(twice)} twice; each report needs a name of its own"
             raise ValueError(message)
         return reports
+
+    @model_validator(mode="after")
+    def _alerts_name_reports(self) -> Settings:
+        unknown = sorted({*self.alerts.reports} - {report.name for report in self.reports})
+        if unknown:
+            message = f"alerts.reports names {', '.join(unknown)}, which reports does not have"
+            raise ValueError(message)
+        return self
 
     def report(self, name: str) -> Report:
         """The report of that name.
@@ -413,6 +531,9 @@ class Settings(Model):
 
 SETTINGS_VARIABLE = "POSTURE_CONFIG"
 """Environment variable with the path of the settings file."""
+
+LAKE_VARIABLE = "POSTURE_LAKE"
+"""Environment variable that names another lake than the settings, for what Dagster loads."""
 
 SETTINGS_PLACES = ("posture.yaml", "demo/posture.yaml")
 """Where settings are looked for when the variable does not say, from the working folder."""
@@ -475,9 +596,28 @@ def _resolve_paths(settings: Settings, folder: Path) -> Settings:
     if overrides is not None:
         resolved = str((folder / Path(overrides).expanduser()).resolve())
         update["accounts"] = settings.accounts.model_copy(update={"overrides": resolved})
+    if any(target.startswith(_FILE) for target in settings.alerts.targets):
+        update["alerts"] = _with_resolved_files(settings.alerts, folder)
     if settings.exceptions is not None:
         update["exceptions"] = str((folder / Path(settings.exceptions).expanduser()).resolve())
     return settings.model_copy(update=update)
+
+
+_FILE = "file:"
+
+
+def _with_resolved_files(alerts: Alerts, folder: Path) -> Alerts:
+    def resolved(targets: Targets) -> Targets:
+        return tuple(
+            f"{_FILE}{(folder / Path(each.removeprefix(_FILE)).expanduser()).resolve()}"
+            if each.startswith(_FILE)
+            else each
+            for each in targets
+        )
+
+    owners = {owner: resolved(targets) for owner, targets in alerts.owners.items()}
+    to, operations = resolved(alerts.to), resolved(alerts.operations)
+    return alerts.model_copy(update={"to": to, "operations": operations, "owners": owners})
 
 
 def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a TypedDict of Any
@@ -489,7 +629,9 @@ def _sentence(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails, a T
         return f"{place} is missing"
     own = text.removeprefix("Value error, ")  # as we wrote it; it may begin with a name
     text = own if own != text else f"{text[:1].lower()}{text[1:]}"
-    return f"{place} is {error['input']!r}: {text}"
+    # The address of a webhook is a secret, also where it was written by mistake.
+    is_address = place.startswith("alerts.") and "://" in str(error["input"])
+    return f"{place} is {'an address' if is_address else repr(error['input'])}: {text}"
 
 
 def _short_hash(value: Any) -> str:  # noqa: ANN401 - anything JSON can hold

@@ -21,6 +21,7 @@ Made by `make docs` from the declarations in `posture_pipeline/schemas.py`; chan
 ```
 <lake>/<table>/date=2026-11-23/run=1a2b3c4d/part-00000.parquet
 <lake>/<table>/date=2026-11-23/_current.json
+<lake>/<table>/month=2026-10/run=5e6f7a8b/part-00000.parquet
 <lake>/account_findings/date=2026-11-23/run=1a2b3c4d/account_id=111122223333/findings.parquet
 <lake>/raw_finding_pages/date=2026-11-23/run=1a2b3c4d/shard=0/pages-00000.ndjson.zst
 <lake>/posture.duckdb
@@ -28,10 +29,14 @@ Made by `make docs` from the declarations in `posture_pipeline/schemas.py`; chan
 
 The partition is the day of the snapshot, in UTC. The files of a day lie in the folder of the run
 that wrote them, and `_current.json`, the commit, says which run counts: its `run`, and `rows`,
-`files`, `bytes`, `schema_version`, `written_at` and `details`. A write replaces the commit last
-and then deletes the older runs. So go by the commit when you read with something else than the
-catalog: a folder that it does not name is half a write or an old one, and a day without a commit
-was never written.
+`files`, `bytes`, `sha256`, `schema_version`, `written_at` and `details`. A write replaces the
+commit last and then deletes the older runs. So go by the commit when you read with something else
+than the catalog: a folder that it does not name is half a write or an old one, and a day without a
+commit was never written.
+
+Score tables of past months are compacted: with a `month_run` in its commit, the rows of a day are
+those of its `date` in that run folder of the month, and its own run folder is there for at most a
+while. With a `removed_at` the rows were removed by retention.
 
 `raw_finding_pages` is no table: it holds the replies of GetFindings as received, one page a
 line, 100 pages a file.

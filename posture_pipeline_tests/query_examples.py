@@ -24,7 +24,14 @@ ORGANIZATION = SimulationSettings(accounts=6, resources_per_account=6, rate_limi
 DAYS = [date(2026, 3, 5) + timedelta(days=number) for number in range(6)]
 """The page names these days and this organization."""
 
-NOT_NEEDED = {"cloudwatch_metrics", "cloudwatch_dashboards", "posture_report", "posture_catalog"}
+NOT_NEEDED = {
+    "cloudwatch_metrics",
+    "cloudwatch_dashboards",
+    "posture_report",
+    "posture_catalog",
+    "workload_exports",
+    "athena_manifests",
+}
 """Assets that write nothing an example asks for; the catalog is built once, at the end."""
 
 _EXAMPLE = re.compile(r"```sql\n(?P<sql>.*?)```\n\n```text\n(?P<answer>.*?)```\n", re.DOTALL)

@@ -14,6 +14,7 @@ import dagster as dg
 from posture_pipeline.automation import DAILY_JOB
 from posture_pipeline.definitions import build_definitions
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.opening import open_lake
 from posture_pipeline.settings import DEMO_REPORTS, Aws, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import SimulationSettings
@@ -45,7 +46,7 @@ class SimulatedDays:
 
     @property
     def lake(self) -> Lake:
-        return Lake(self.settings.lake)
+        return open_lake(self.settings)
 
     def run(
         self,

@@ -46,7 +46,7 @@ def exceptions_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefi
         is_open = ledger.rows.filter("open").sort("points", descending=True, nulls_last=True)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(EXCEPTIONS.name)),
+                **of_commit(EXCEPTIONS, commit, lake),
                 "open": is_open.height,
                 "ended": ledger.rows.height - is_open.height,
                 "without_agreed_end": is_open["until"].null_count(),

@@ -36,9 +36,9 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
         **declared.of_table(MERGED_FINDINGS, group="findings", daily=daily),
         deps=[RAW_FINDING_PAGES],
         description=(
-            "One row a finding: each raw file of 100 pages becomes one parquet file of up to "
-            "10,000 rows. Duplicates are resolved to the newest; unreadable records go to the "
-            "table quarantine, with the reason."
+            "The raw pages as a table, one row a finding: one check of one resource. Duplicates "
+            "are resolved to the newest; records that cannot be read go to the table quarantine, "
+            "with the reason, and stop nothing."
         ),
     )
     def merged_findings(
@@ -52,7 +52,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             )
         return dg.MaterializeResult(
             metadata={
-                **of_commit(merged.findings, lake.uri(MERGED_FINDINGS.name)),
+                **of_commit(MERGED_FINDINGS, merged.findings, lake),
                 "records": merged.records,
                 "duplicates": merged.duplicates,
                 "quarantined": merged.quarantined,
@@ -77,7 +77,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             commit, accounts = split_by_account(lake, day_of(context))
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(ACCOUNT_FINDINGS.name)),
+                **of_commit(ACCOUNT_FINDINGS, commit, lake),
                 "accounts": accounts,
             }
         )
@@ -87,9 +87,10 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
         backfill_policy=ONE_RUN,
         deps=[account_findings, ORGANIZATION_ACCOUNTS.name, EXPECTED_CONTROLS.name],
         description=(
-            "Every control on a resource whose state is not what it was on the newest earlier "
-            "day, and why. With it go carried_failures, whose findings AWS deleted for their age, "
-            "and silent_sources, which sent findings and now send none."
+            "What became of each problem since the newest earlier day: fixed, new, suppressed, "
+            "resource gone, and so on, with the evidence. With it go carried_failures, whose "
+            "findings AWS deleted for their age and which still count, and silent_sources, which "
+            "sent findings and now send none."
         ),
     )
     @materialized_by_day
@@ -108,7 +109,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
         causes = found.changes["cause"].value_counts(sort=True)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(FINDING_CHANGES.name)),
+                **of_commit(FINDING_CHANGES, commit, lake),
                 "compared_with": details["compared_with"] or "no earlier day",
                 "causes": dict(causes.iter_rows()),
                 "carried_failures": found.carried.height,

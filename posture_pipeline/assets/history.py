@@ -38,9 +38,9 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
         backfill_policy=ONE_RUN,
         deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
         description=(
-            "What every control added to the change of every score since the newest earlier day, "
-            "and why, from the findings of both days. The causes, with their resources, are in "
-            "score_change_causes."
+            "Why each score moved since the newest earlier day: the points that each control "
+            "added, which add up to the change exactly, and the cause. The causes, with their "
+            "resources, are in score_change_causes."
         ),
     )
     @materialized_by_day
@@ -64,7 +64,7 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
         movers = changes.filter(pl.col("scope") == "workload").sort(pl.col("part").abs() * -1)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(SCORE_CHANGES.name)),
+                **of_commit(SCORE_CHANGES, commit, lake),
                 "causes": stored.rows,
                 "compared_with": details["compared_with"] or "no earlier day",
                 "biggest_movers": preview(
@@ -80,8 +80,9 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
         deps=[table.name for table in _TABLES],
         pool=CATALOG_POOL,
         description=(
-            "posture.duckdb: every day's scores, and control status as periods, in one small "
-            "file. It is swapped in whole, so readers are never locked out."
+            "posture.duckdb, for questions in SQL: every day's scores and control status in one "
+            "small file, and views over the rest of the lake. It is swapped in whole, so readers "
+            "are never locked out."
         ),
     )
     def posture_catalog(

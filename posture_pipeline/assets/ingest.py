@@ -23,12 +23,22 @@ RETRIES = dg.RetryPolicy(
 """For what passes by itself. A retried collection goes on where the failed one stopped."""
 
 
-def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """The assets that ask AWS; the only ones that cannot be made again for a day that is over."""
+def ingest_assets(
+    daily: dg.PartitionsDefinition[str], freshness: dg.FreshnessPolicy | None
+) -> list[dg.AssetsDefinition]:
+    """The assets that ask AWS; the only ones that cannot be made again for a day that is over.
+
+    Args:
+        daily: Their partitions.
+        freshness: When a snapshot must be there; null: the UI does not say.
+    """
 
     @dg.asset(
         **declared.of_table(ORGANIZATION_ACCOUNTS, group="ingest", daily=daily),
-        description="The accounts that AWS Organizations lists on the day, with state and tags.",
+        description=(
+            "The accounts that AWS Organizations lists on the day, with state and tags: who is to "
+            "be scored, and to which workload and environment each account belongs."
+        ),
     )
     def organization_accounts(
         context: dg.AssetExecutionContext,
@@ -45,7 +55,7 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         rows = lake.read(table, day)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(table.name)),
+                **of_commit(table, commit, lake),
                 "accounts_by_state": dict(rows["state"].value_counts().rows()),
                 "incomplete": commit.details.get("incomplete", "no"),
             }
@@ -54,9 +64,9 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
     @dg.asset(
         **declared.of_table(EXPECTED_CONTROLS, group="ingest", daily=daily),
         description=(
-            "The controls that each report expects on the day, with title and severity: a "
-            "standard's from Security Hub, a conformance pack's from Config, custom rules from "
-            "the settings."
+            "The controls that each report expects on the day, with title and severity. A report "
+            "is what is scored: a Security Hub standard, an AWS Config conformance pack, or rules "
+            "named in the settings; a control is one of its rules, such as S3.1."
         ),
     )
     def expected_controls(
@@ -74,7 +84,7 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         by_report = rows.group_by("report", "report_kind").len("controls").sort("report")
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(table.name)),
+                **of_commit(table, commit, lake),
                 "preview": preview(by_report, ["report", "report_kind", "controls"]),
             }
         )
@@ -82,9 +92,11 @@ def ingest_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
     @dg.asset(
         **declared.plain(RAW_FINDING_PAGES, group="ingest", daily=daily, kinds={"aws", "json"}),
         pool=COLLECTION_POOL,
+        freshness_policy=freshness,
         description=(
-            "Every finding of the organization, as the pages that GetFindings returned: bytes as "
-            "received, one page a line, 100 pages a file. A day that is over keeps its pages."
+            "Every Security Hub finding of the organization, as the pages that GetFindings "
+            "returned: bytes as received, one page a line, 100 pages a file. Everything else is "
+            "computed from these; a day that is over keeps its pages."
         ),
     )
     def raw_finding_pages(

@@ -59,7 +59,7 @@ def reconcile_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         rows = lake.read(table, day)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(table.name)),
+                **of_commit(table, commit, lake),
                 "packs": rows.select("account_id", "region", "aws_name").n_unique(),
                 "incomplete": commit.details.get("incomplete", "no"),
             }
@@ -70,8 +70,8 @@ def reconcile_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         backfill_policy=ONE_RUN,
         deps=[aws_compliance, ACCOUNT_SCORES.name, CONTROL_STATUS.name],
         description=(
-            "Our scores of conformance packs beside AWS Config's own, with the reasons of each "
-            "difference; their parts add up to it."
+            "The scores of conformance packs beside AWS Config's own figures, with the reasons of "
+            "each difference and what each is worth: proof that the scores can be trusted."
         ),
     )
     @materialized_by_day
@@ -86,7 +86,7 @@ def reconcile_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefin
         figures = rows.filter(pl.col("control_id").is_null() & pl.col("cause").is_null())
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(RECONCILIATION.name)),
+                **of_commit(RECONCILIATION, commit, lake),
                 "figures": figures.height,
                 "preview": preview(
                     figures.sort(pl.col("difference").abs() * -1, nulls_last=True),

@@ -43,7 +43,7 @@ def remediation_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         is_open = rows.filter(pl.col("closed_on").is_null()).sort("opened_at")
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(REMEDIATION.name)),
+                **of_commit(REMEDIATION, commit, lake),
                 "open": is_open.height,
                 "closed": rows.height - is_open.height,
                 "remedied": int(rows["remedied"].sum()),
@@ -76,7 +76,7 @@ def remediation_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         overall = rows.filter(pl.col("workload").is_null())
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(TIME_TO_FIX.name)),
+                **of_commit(TIME_TO_FIX, commit, lake),
                 "median_days": preview(
                     overall,
                     [

@@ -12,7 +12,13 @@ from posture_pipeline.assets import declared
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
-from posture_pipeline.metadata import explained, of_commit, preview, scores_by_report
+from posture_pipeline.metadata import (
+    explained,
+    of_commit,
+    preview,
+    scores_by_report,
+    spread_by_report,
+)
 from posture_pipeline.model import scoring, silence
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
@@ -41,7 +47,8 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         ],
         description=(
             "Whether each control of each report passes in each account: FAILED if one resource "
-            "fails, UNKNOWN if one could not be evaluated, else PASSED; NO_DATA without findings."
+            "fails, UNKNOWN if one could not be evaluated, else PASSED; NO_DATA without findings. "
+            "Every score is counted from this."
         ),
     )
     @materialized_by_day
@@ -67,10 +74,10 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             commit = lake.replace(CONTROL_STATUS, day, rows)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(CONTROL_STATUS.name)),
+                **of_commit(CONTROL_STATUS, commit, lake),
                 **{
-                    f"controls/{status.lower()}": count
-                    for status, count in rows["status"].value_counts().sort("status").iter_rows()
+                    f"controls/{status.lower()}": int((rows["status"] == status).sum())
+                    for status in ("PASSED", "FAILED", "UNKNOWN", "NO_DATA")
                 },
             }
         )
@@ -79,7 +86,10 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         **declared.of_table(ACCOUNT_SCORES, group="scores", daily=daily),
         backfill_policy=ONE_RUN,
         deps=[control_status],
-        description="The score of every active account on every report, with what it counts.",
+        description=(
+            "The score of every active account on every report, 0 to 100: the share of its "
+            "controls that pass. Beside it stands what was counted, and why a score is missing."
+        ),
     )
     @materialized_by_day
     def account_scores(
@@ -101,11 +111,12 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(ACCOUNT_SCORES.name)),
+                **of_commit(ACCOUNT_SCORES, commit, lake),
                 "accounts": rows["account_id"].n_unique(),
                 "accounts_not_scored": accounts.height - rows["account_id"].n_unique(),
                 "without_score": rows.height - lowest.height,
-                "preview": preview(lowest, ["report", "account_name", "score", "failed"]),
+                **spread_by_report(rows, settings.thresholds),
+                "lowest_scores": preview(lowest, ["report", "account_name", "score", "failed"]),
             }
         )
 
@@ -114,8 +125,9 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         backfill_policy=ONE_RUN,
         deps=[account_scores],
         description=(
-            "The score of every workload in every environment: the union of its accounts, so a "
-            "control that fails in one account fails."
+            "The score of every workload in every environment on every report, 0 to 100: the "
+            "share of controls that pass in all its accounts, so a control that fails in one "
+            "account fails. The numbers to plot are the mean, the lowest, and how many are red."
         ),
     )
     @materialized_by_day
@@ -139,10 +151,11 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(WORKLOAD_SCORES.name)),
+                **of_commit(WORKLOAD_SCORES, commit, lake),
                 "workloads": rows["workload"].n_unique(),
                 "without_score": rows.height - lowest.height,
-                "preview": preview(
+                **spread_by_report(rows, settings.thresholds),
+                "lowest_scores": preview(
                     lowest, ["report", "workload", "environment", "score", "failed"]
                 ),
             }
@@ -153,8 +166,9 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         backfill_policy=ONE_RUN,
         deps=[account_scores],
         description=(
-            "The score of the whole organization, as AWS computes it for the administrator: a "
-            "control that fails in any account fails. It is not the mean of the accounts."
+            "The score of the whole organization on every report, 0 to 100, as Security Hub "
+            "shows it to the administrator: a control that fails in any account fails, so it is "
+            "lower than most accounts' and not their mean."
         ),
     )
     @materialized_by_day
@@ -178,9 +192,14 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             commit = lake.replace(ORGANIZATION_SCORES, day, rows)
         return dg.MaterializeResult(
             metadata={
-                **of_commit(commit, lake.uri(ORGANIZATION_SCORES.name)),
+                **of_commit(ORGANIZATION_SCORES, commit, lake),
                 **scores_by_report(rows),
-                "preview": preview(
+                **{
+                    f"{name}/{row['report']}": row[name]
+                    for name in ("failed", "failed_findings")
+                    for row in rows.iter_rows(named=True)
+                },
+                "scores": preview(
                     rows, ["report", "score", "resource_score", "passed", "failed", "unknown"]
                 ),
             }

@@ -192,6 +192,31 @@ class AwsClients:
         """The CloudWatch client of the home region."""
         return cast("CloudWatchClient", self._client("cloudwatch", None))
 
+    def s3(self) -> Any:  # noqa: ANN401 - no stubs: the lake's objects go through obstore
+        """The S3 client of the home region; its endpoint is what settings and environment say."""
+        return self._client("s3", None)
+
+    def credentials(self) -> tuple[str, str, str | None]:
+        """Key, secret key and session token; refreshed 10 minutes before their end or earlier.
+
+        Raises:
+            CredentialsError: There are none, or they cannot be refreshed.
+        """
+        from botocore.exceptions import NoCredentialsError
+
+        with self._lock, aws_call("the credentials", place=self.region, aws=self.aws):
+            if self._session is None:
+                self._session = self._new_session()
+            found = self._session.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            frozen = found.get_frozen_credentials()
+        return str(frozen.access_key), str(frozen.secret_key), frozen.token
+
+    def sns(self, region: str) -> Any:  # noqa: ANN401 - one call, not worth the stubs of a service
+        """The SNS client of a region."""
+        return self._client("sns", region)
+
     def sts(self) -> STSClient:
         """The STS client of the home region."""
         return cast("STSClient", self._client("sts", None))

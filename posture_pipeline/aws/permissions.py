@@ -10,7 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from posture_pipeline.aws import cloudwatch, compliance, dashboards, organizations, security_hub
+from posture_pipeline.aws import (
+    alerts,
+    cloudwatch,
+    compliance,
+    dashboards,
+    organizations,
+    security_hub,
+)
 from posture_pipeline.aws.clients import AwsClients, NotEnabledError, aws_call, error_code
 from posture_pipeline.aws.security_hub import shards, standard_arn
 from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
@@ -104,7 +111,8 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
         results += _dashboard_calls(clients, settings.dashboards.prefix)
     if settings.alarms.enabled:
         results += _alarm_calls(clients, settings.dashboards.prefix)
-    return results
+    topics = [target for target in settings.alerts.targets if target.startswith("arn:")]
+    return results + [_publish(clients, topic) for topic in topics]
 
 
 def _tried(action: str, needed_for: str, call: Try, *, required: bool = True) -> PermissionResult:
@@ -342,6 +350,22 @@ def _optional_calls(
     return [
         _tried(action, needed_for, trial(action, call), required=False) for action, call in calls
     ]
+
+
+def _publish(clients: AwsClients, topic: str) -> PermissionResult:
+    """A message without text is refused; a run goes on without what it would tell."""
+    refusals = {"InvalidParameter", "InvalidParameterException", "ValidationError"}
+    return _tried(
+        alerts.ACTION,
+        f"alerts to {topic}",
+        lambda: _refused_for_content(
+            alerts.ACTION,
+            clients,
+            refusals,
+            lambda: clients.sns(topic.split(":")[3]).publish(TopicArn=topic, Message=""),
+        ),
+        required=False,
+    )
 
 
 def _put_metric_data(clients: AwsClients, namespace: str) -> str:

@@ -1,1 +1,1 @@
-"""Settings of Dagster instances (dagster.yaml), one for each way of running the pipeline."""
+"""Settings of Dagster instances (dagster.yaml), and what they name that Dagster does not have."""

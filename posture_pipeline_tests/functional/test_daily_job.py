@@ -63,7 +63,10 @@ ASSETS = {
     "posture_catalog",
     "cloudwatch_metrics",
     "cloudwatch_dashboards",
+    "score_alerts",
     "posture_report",
+    "workload_exports",
+    "athena_manifests",
 }
 
 
@@ -201,7 +204,41 @@ def test_the_score_of_the_day_can_be_plotted(two_days: SimulatedDays) -> None:
     for report, score in rows.select("report", "score").iter_rows():
         assert metadata[f"score/{report}"].value == pytest.approx(score, abs=1e-3)
     assert metadata["dagster/row_count"].value == rows.height
-    assert "cis-v3" in str(metadata["preview"].value)
+    assert "cis-v3" in str(metadata["scores"].value)
+
+
+def test_scores_of_many_are_plotted_as_the_same_few_numbers_every_day(
+    two_days: SimulatedDays,
+) -> None:
+    numbers = {}
+    for table in (ACCOUNT_SCORES, WORKLOAD_SCORES):
+        of_table = dg.AssetRecordsFilter(dg.AssetKey(table.name))
+        for record in two_days.instance.fetch_materializations(of_table, limit=2).records:
+            assert record.asset_materialization is not None
+            metadata = record.asset_materialization.metadata
+            numbers[table.name, record.partition_key] = {name for name in metadata if "/" in name}
+        rows = two_days.lake.read(table, SECOND).filter(pl.col("report") == "fsbp")
+        latest = two_days.instance.get_latest_materialization_event(dg.AssetKey(table.name))
+        assert latest is not None
+        assert latest.asset_materialization is not None
+        value = latest.asset_materialization.metadata["lowest/fsbp"].value
+        assert value == pytest.approx(rows["score"].min(), abs=0.01)
+    for table in (ACCOUNT_SCORES, WORKLOAD_SCORES):
+        first, second = (numbers[table.name, day.isoformat()] for day in (FIRST, SECOND))
+        assert first == second
+        assert len(first) < 25
+
+
+def test_every_materialization_says_from_which_columns_a_score_comes(
+    two_days: SimulatedDays,
+) -> None:
+    event = two_days.instance.get_latest_materialization_event(dg.AssetKey("workload_scores"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    lineage = event.asset_materialization.metadata["dagster/column_lineage"].value
+    assert isinstance(lineage, dg.TableColumnLineage)
+    (source,) = lineage.deps_by_column["score"]
+    assert source == dg.TableColumnDep(dg.AssetKey("control_status"), "status")
 
 
 def test_running_a_day_again_replaces_it_and_changes_nothing(days: SimulatedDays) -> None:
@@ -457,6 +494,12 @@ def test_a_silent_account_has_no_score_a_reason_and_no_metric(days: SimulatedDay
     assert silent["reason"].to_list() == ["no findings in the snapshot"]
     checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
     assert not checks["no_account_is_silent"].passed
+    number = accounts["account_id"].n_unique()
+    said = f"1 of {number} active accounts have no findings, so no score."
+    assert checks["no_account_is_silent"].description == said
+    numbers = {name: each.value for name, each in checks["no_account_is_silent"].metadata.items()}
+    assert (numbers["wrong"], numbers["checked"]) == (1, number)
+    assert silent["account_id"][0] in str(numbers["rows"])
     rows = days.lake.read(WORKLOAD_SCORES, day)
     without = rows["score"].null_count()
     assert without > 0

@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from posture_pipeline.automation import DAILY_JOB
+from posture_pipeline.column_lineage import COLUMN_LINEAGE
 from posture_pipeline.definitions import build_definitions
+from posture_pipeline.schemas import MERGED_FINDINGS, SCORE_TABLES, TABLES, WORKLOAD_SCORES
 from posture_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +62,35 @@ GRAPH = {
         "publish",
     ),
     "cloudwatch_dashboards": ({"workload_scores", "organization_scores"}, "publish"),
+    "score_alerts": ({"workload_scores", "organization_scores", "score_changes"}, "publish"),
     "posture_report": (
         {"workload_scores", "organization_scores", "score_changes", "exceptions"},
+        "publish",
+    ),
+    "day_summary": (
+        {"workload_scores", "organization_scores", "score_changes", "exceptions"},
+        "publish",
+    ),
+    "workload_exports": (
+        {
+            "workload_scores",
+            "account_scores",
+            "score_changes",
+            "exceptions",
+            "remediation",
+            "time_to_fix",
+        },
+        "publish",
+    ),
+    "athena_manifests": (
+        {
+            "score_changes",
+            "exceptions",
+            "time_to_fix",
+            "organization_scores",
+            "aws_compliance",
+            "reconciliation",
+        },
         "publish",
     ),
 }
@@ -88,6 +117,7 @@ WARNING = {
     "config_figures_could_be_read",
     "our_pack_scores_agree_with_config",
     "dashboards_are_up_to_date",
+    "alerts_were_delivered",
     "compared_with_what_is_stored",
 }
 
@@ -126,6 +156,45 @@ def test_every_asset_says_that_it_returns_only_metadata(definitions: dg.Definiti
         function = asset.op.compute_fn.decorated_fn  # type: ignore[union-attr]
         returned = inspect.signature(function).return_annotation
         assert returned is dg.MaterializeResult, asset.key
+
+
+def test_columns_come_from_columns_that_exist_in_assets_upstream(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    tables = {table.name: table for table in TABLES}
+    assert set(COLUMN_LINEAGE) >= {table.name for table in SCORE_TABLES}
+    for name, columns in COLUMN_LINEAGE.items():
+        upstream = {
+            key.to_user_string() for key in graph.get_ancestor_asset_keys(dg.AssetKey(name))
+        }
+        assert set(columns) <= set(tables[name].names)
+        for source, column in {each for sources in columns.values() for each in sources}:
+            assert source in upstream - {name}, (name, source)
+            assert column in tables[source].names, (name, source, column)
+
+
+def test_a_score_is_traced_back_to_the_findings() -> None:
+    seen, open_ = set(), {(WORKLOAD_SCORES.name, "score")}
+    while open_:
+        table, column = open_.pop()
+        seen.add((table, column))
+        open_ |= {*COLUMN_LINEAGE.get(table, {}).get(column, ())} - seen
+    assert (MERGED_FINDINGS.name, "compliance_status") in seen
+
+
+def test_score_assets_link_to_the_report_page_and_the_dashboard(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    for table in SCORE_TABLES:
+        metadata = graph.get(dg.AssetKey(table.name)).metadata
+        assert {"report_page", "cloudwatch_dashboard"} <= set(metadata)
+
+
+def test_runs_that_the_ui_starts_work_in_one_process_too(definitions: dg.Definitions) -> None:
+    jobs = definitions.get_repository_def().get_all_jobs()
+    assert {job.executor_def.name for job in jobs} == {"in_process"}
 
 
 def test_checks_block_where_a_wrong_number_would_go_out(definitions: dg.Definitions) -> None:
@@ -170,6 +239,7 @@ def test_the_schedule_asks_once_for_the_day_on_which_it_ticks(
             instance=instance,
             scheduled_execution_time=tick,
             repository_def=definitions.get_repository_def(),
+            resources={"clock": lambda: tick},
         )
         requests = schedule.evaluate_tick(context).run_requests
     assert requests is not None

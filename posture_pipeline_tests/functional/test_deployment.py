@@ -5,17 +5,13 @@ from __future__ import annotations
 import configparser
 import json
 import os
-import pwd
 import re
 import shlex
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,20 +34,30 @@ from cfripper.rule_processor import RuleProcessor
 from dagster._core.code_pointer import CodePointer
 from dagster._core.launcher.base import LaunchRunContext
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.run_coordinator import QueuedRunCoordinator
 from dagster._core.storage.compute_log_manager import ComputeIOType
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 from dagster._core.test_utils import create_run_for_test
+from dagster._utils.tags import TagConcurrencyLimitsCounter
+from dagster_aws.s3 import S3ComputeLogManager
 from pycfmodel import parse
 
 from posture_pipeline.assets.ingest import COLLECTION_POOL
 from posture_pipeline.automation import DAILY_JOB
 from posture_pipeline.aws.clients import AwsClients
 from posture_pipeline.aws.permissions import try_permissions
+from posture_pipeline.instances.celery_runs import WatchfulCeleryRunLauncher
 from posture_pipeline.lake.permissions import KMS_ACTIONS, S3_ACTIONS
-from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS
-from posture_pipeline.settings import Alarms, Settings
+from posture_pipeline.settings import Alarms, Alerts, Settings
 from posture_pipeline.simulation.application import SimulationApplication
 from posture_pipeline.simulation.settings import SimulationSettings
+from posture_pipeline_tests.buckets import bucket_lake, make_bucket
+from posture_pipeline_tests.servers import Postgres, postgres_server
 from posture_pipeline_tests.simulated_days import (
     SimulatedDays,
     failures,
@@ -73,6 +79,7 @@ IAM_PREFIXES = {
     "ECS": "ecs",
     "Organizations": "organizations",
     "SecurityHub": "securityhub",
+    "SNS": "sns",
     "S3": "s3",
     "STS": "sts",
 }
@@ -217,12 +224,16 @@ def test_the_settings_that_a_template_makes_are_valid(name: str, tmp_path: Path)
     defaults = {key: str(each.get("Default", "")) for key, each in parameters.items()}
     more = "reports: [{name: cis, standard: cis-aws-foundations-benchmark/v/3.0.0}]"
     known = {**defaults, "MoreSettings": more, "Bucket": "a-bucket", "AWS::Region": "eu-west-1"}
+    known["Topic"] = f"arn:aws:sns:eu-west-1:{ACCOUNT}:posture"
+    known["Key.Arn"] = f"arn:aws:kms:eu-west-1:{ACCOUNT}:key/a-key"
     text = resources(name)["Settings"]["Value"]["Fn::Sub"]
     path = tmp_path / "posture.yaml"
-    path.write_text(re.sub(r"\$\{([\w:]+)\}", lambda match: known[match.group(1)], text))
+    path.write_text(re.sub(r"\$\{([\w:.]+)\}", lambda match: known[match.group(1)], text))
     settings = load_settings(path)
     assert settings.lake == "s3://a-bucket/lake"
+    assert settings.s3.kms_key_arn == known["Key.Arn"]
     assert settings.metrics.namespace == defaults["MetricNamespace"]
+    assert settings.alerts.to == (known["Topic"],)
     assert [report.name for report in settings.reports] == ["cis"]
 
 
@@ -260,7 +271,8 @@ def recording() -> Iterator[Recorded]:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SimulatedDays, Recorded]]:
     """A day that ran well with everything that can be switched on; its calls to AWS."""
     folder = tmp_path_factory.mktemp("deployment")
-    with simulated_days(folder, SMALL, alarms=Alarms(enabled=True)) as days:
+    told = Alerts(to=(f"arn:aws:sns:eu-west-1:{ACCOUNT}:posture",))
+    with simulated_days(folder, SMALL, alarms=Alarms(enabled=True), alerts=told) as days:
         aggregated = days.settings.aws.model_copy(update={"config_aggregator": "organization"})
         days.settings = days.settings.model_copy(update={"aws": aggregated})
         with recording() as recorded:
@@ -304,17 +316,7 @@ def test_a_lake_in_a_bucket_needs_the_actions_that_are_listed_beside_the_store(
     ran: tuple[SimulatedDays, Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     days, _ = ran
-    for name, value in {
-        "AWS_ENDPOINT_URL": days.server.url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "simulated",
-        "AWS_SECRET_ACCESS_KEY": "simulated",
-        "AWS_REGION": "eu-west-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3", region_name="eu-west-1").create_bucket(
-        Bucket="posture-lake", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-    )
+    make_bucket(days.server)
     asked: set[tuple[str, str]] = set()
     answer = SimulationApplication.__call__
 
@@ -324,7 +326,7 @@ def test_a_lake_in_a_bucket_needs_the_actions_that_are_listed_beside_the_store(
         return answer(application, environ, start_response)
 
     monkeypatch.setattr(SimulationApplication, "__call__", seen)
-    lake = Lake("s3://posture-lake/lake")
+    lake = bucket_lake(days.server, "permissions")
     for _ in range(2):
         lake.replace(ORGANIZATION_ACCOUNTS, DAY, ORGANIZATION_ACCOUNTS.empty())
     assert lake.days(ORGANIZATION_ACCOUNTS.name) == [DAY]
@@ -618,6 +620,13 @@ def allowed_to_dagster() -> set[str]:
     return {action for each in policy["Statement"] for action in as_list(each["Action"])}
 
 
+def origin_of(job: str) -> JobPythonOrigin:
+    """Where a run finds a job of ours."""
+    definition = files("posture_pipeline").joinpath("definitions.py")
+    code = CodePointer.from_python_file(str(definition), "defs", None)
+    return JobPythonOrigin(job, RepositoryPythonOrigin(sys.executable, code))
+
+
 def test_webserver_and_daemon_are_allowed_what_starting_and_stopping_runs_takes(
     a_task: dict[str, Any],
     postgres: Postgres,
@@ -630,9 +639,7 @@ def test_webserver_and_daemon_are_allowed_what_starting_and_stopping_runs_takes(
     home = instance_folder(
         tmp_path / "home", "dagster.yaml", {"sslmode: require": "sslmode: disable"}
     )
-    definition = files("posture_pipeline").joinpath("definitions.py")
-    code = CodePointer.from_python_file(str(definition), "defs", None)
-    origin = JobPythonOrigin(DAILY_JOB, RepositoryPythonOrigin(sys.executable, code))
+    origin = origin_of(DAILY_JOB)
     with recording() as recorded, dg.DagsterInstance.from_config(str(home)) as instance:
         run = create_run_for_test(
             instance,
@@ -674,69 +681,10 @@ def test_webserver_and_daemon_are_allowed_what_starting_and_stopping_runs_takes(
 # --- Dagster instances ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Postgres:
-    """A PostgreSQL server of the tests' own."""
-
-    port: int
-    password: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "POSTURE_DB_HOST": "127.0.0.1",
-            "POSTURE_DB_PORT": str(self.port),
-            "POSTURE_DB_USER": "dagster",
-            "POSTURE_DB_PASSWORD": self.password,
-            "POSTURE_DB_NAME": "postgres",
-        }
-
-
-def postgres_programs() -> Path | None:
-    """The folder of PostgreSQL's server programs, newest version first; null without any."""
-    named = shutil.which("initdb")
-    places = [Path(named).resolve().parent] if named else []
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").is_file()), None)
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed")
-    as_server: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        # The server refuses to run as root; pytest's own folders are closed to others.
-        try:
-            user = pwd.getpwnam("postgres")
-        except KeyError:
-            pytest.skip("PostgreSQL is installed without its user, and does not run as root")
-        as_server = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    password = "not/a secret%"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="posture-postgres-") as folder:
-        if as_server:
-            os.chown(folder, as_server["user"], as_server["group"])
-
-        def call(program: str, *arguments: str) -> None:
-            command = [str(programs / program), "-D", f"{folder}/data", *arguments]
-            subprocess.run(
-                command, cwd=folder, stdout=subprocess.DEVNULL, check=True, timeout=60, **as_server
-            )
-
-        secret = Path(folder, "password")
-        secret.write_text(password)
-        secret.chmod(0o644)
-        call("initdb", "-U", "dagster", "-A", "scram-sha-256", f"--pwfile={secret}", "--no-sync")
-        listen = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        call("pg_ctl", "-w", "-l", f"{folder}/log", "-o", listen, "start")
-        try:
-            yield Postgres(port, password)
-        finally:
-            call("pg_ctl", "-m", "immediate", "stop")
+    with postgres_server() as server:
+        yield server
 
 
 def instance_folder(folder: Path, name: str, changed: dict[str, str] | None = None) -> Path:
@@ -839,3 +787,151 @@ def test_every_instance_keeps_to_the_rules_of_a_single_machine(name: str) -> Non
     database = instance["storage"]["postgres"]["postgres_db"]
     named = {each["env"] for each in database.values() if isinstance(each, dict) and "env" in each}
     assert named == set(Postgres(0, "").environment)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_queue_keeps_runs_of_the_same_days_apart_and_lets_others_go(name: str) -> None:
+    limits = yaml.safe_load((DEPLOY / name).read_text())["concurrency"]["runs"]
+    day, begin, end = (
+        PARTITION_NAME_TAG,
+        ASSET_PARTITION_RANGE_START_TAG,
+        ASSET_PARTITION_RANGE_END_TAG,
+    )
+
+    def run(**tags: str) -> dg.DagsterRun:
+        return dg.DagsterRun(DAILY_JOB, tags=tags)
+
+    going = [run(**{day: "2026-03-02"}), run(**{begin: "2026-02-01", end: "2026-02-28"})]
+    queue = TagConcurrencyLimitsCounter(limits["tag_concurrency_limits"], going)
+    assert [queue.is_blocked(each) for each in going] == [True, True]
+    others = [run(**{day: "2026-03-03"}), run(**{begin: "2026-01-01", end: "2026-01-31"})]
+    assert [queue.is_blocked(each) for each in others] == [False, False]
+    assert limits["max_concurrent_runs"] > 1
+
+
+def test_the_celery_instance_asks_the_worker_of_a_run_and_keeps_what_became_of_it(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = "redis://:secret@127.0.0.1:1/0"
+    more = {
+        "AWS_ACCESS_KEY_ID": "simulated",
+        "AWS_SECRET_ACCESS_KEY": "simulated",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "CELERY_BROKER_URL": broker,
+        "CELERY_RESULT_BACKEND": broker,
+        "POSTURE_LOG_BUCKET": "logs",
+    }
+    for name, value in {**postgres.environment, **more}.items():
+        monkeypatch.setenv(name, value)
+    home = instance_folder(tmp_path / "home", "dagster-celery.yaml")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        launcher = instance.run_launcher
+        assert isinstance(launcher, WatchfulCeleryRunLauncher)
+        assert launcher.supports_check_run_worker_health
+        assert launcher.celery.conf.broker_url == broker
+        assert launcher.celery.conf.result_backend == broker
+        # A task is taken out of the queue when it begins: what is lost then Dagster starts again.
+        assert launcher.celery.conf.task_acks_late is False
+        assert isinstance(instance.compute_log_manager, S3ComputeLogManager)
+        assert isinstance(instance.run_coordinator, QueuedRunCoordinator)
+
+
+def test_kubernetes_is_asked_for_a_job_that_executes_the_run_without_secrets_in_it(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("dagster_k8s", reason="dagster-k8s is not installed")
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    class Cluster(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            asked.append((self.path, body))
+            self.send_response(201)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as cluster:
+        thread = threading.Thread(target=cluster.serve_forever)
+        thread.start()
+        address = f"http://127.0.0.1:{cluster.server_port}"
+        kube = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "tests", "cluster": {"server": address}}],
+            "users": [{"name": "tests", "user": {}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "current-context": "tests",
+        }
+        file = tmp_path / "kubeconfig"
+        file.write_text(yaml.safe_dump(kube))
+        outside = f"    load_incluster_config: false\n    kubeconfig_file: {file}\n"
+        home = instance_folder(
+            tmp_path / "home",
+            "dagster-kubernetes.yaml",
+            # The tests are not in a cluster; everything else is as it is shipped.
+            {"  config:\n    instance_config_map": f"  config:\n{outside}    instance_config_map"},
+        )
+        place = {
+            "DAGSTER_HOME": "/var/lib/posture/dagster",
+            "POSTURE_DB_SECRET": "posture-database",
+            "POSTURE_IMAGE": "registry/posture:1",
+            "POSTURE_INSTANCE_CONFIG_MAP": "posture-instance",
+            "POSTURE_LOG_BUCKET": "logs",
+            "POSTURE_NAMESPACE": "posture",
+            "POSTURE_SERVICE_ACCOUNT": "posture-run",
+            "POSTURE_SETTINGS": "lake: s3://bucket/lake",
+            "AWS_ACCESS_KEY_ID": "simulated",
+            "AWS_SECRET_ACCESS_KEY": "simulated",
+            "AWS_DEFAULT_REGION": "eu-west-1",
+        }
+        for name, value in {**postgres.environment, **place}.items():
+            monkeypatch.setenv(name, value)
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            run = create_run_for_test(instance, DAILY_JOB, job_code_origin=origin_of(DAILY_JOB))
+            instance.run_launcher.launch_run(LaunchRunContext(run, workspace=None))
+        cluster.shutdown()
+        thread.join()
+    [(path, job)] = asked
+    assert path == "/apis/batch/v1/namespaces/posture/jobs"
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == "posture-run"
+    [container] = pod["containers"]
+    assert container["image"] == "registry/posture:1"
+    assert "execute_run" in container["args"]
+    assert {"secretRef": {"name": "posture-database"}} in container["envFrom"]
+    given = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    assert given["POSTURE_SETTINGS"] == place["POSTURE_SETTINGS"]
+    assert postgres.environment.items() - given.items() == {
+        ("POSTURE_DB_PASSWORD", postgres.password)
+    }
+    assert postgres.password not in json.dumps(job)
+
+
+def test_organizations_with_a_database_each_know_nothing_of_each_other(
+    postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same assets, days and pools: what keeps two organizations apart is the instance."""
+    for name, value in postgres.environment.items():
+        monkeypatch.setenv(name, value)
+    key = dg.AssetKey("organization_scores")
+    seen = []
+    with ExitStack() as stack:
+        for organization in ("one", "other"):
+            postgres.create_database(organization)
+            monkeypatch.setenv("POSTURE_DB_NAME", organization)
+            home = instance_folder(tmp_path / organization, "dagster-postgres.yaml")
+            seen.append(stack.enter_context(dg.DagsterInstance.from_config(str(home))))
+        claims = []
+        for instance in seen:
+            storage = instance.event_log_storage
+            storage.initialize_concurrency_limit_to_default(COLLECTION_POOL)
+            claims.append(storage.claim_concurrency_slot(COLLECTION_POOL, "run", "collect"))
+        assert [claim.is_claimed for claim in claims] == [True, True]
+        made = dg.AssetMaterialization(key, partition=DAY.isoformat())
+        seen[0].report_runless_asset_event(made)
+        known = [instance.get_materialized_partitions(key) for instance in seen]
+        assert known == [{DAY.isoformat()}, set()]
