@@ -358,7 +358,7 @@ def account_scores(
     scopes = _with_coverage(accounts, ["account_id"], control_status, context).join(
         accounts, on="account_id", how="left"
     )
-    return _scores(ACCOUNT_SCORES, ["account_id"], scopes, control_status, expected, context)
+    return _scores(ACCOUNT_SCORES, ["account_id"], scopes, control_status.lazy(), expected, context)
 
 
 def workload_scores(
@@ -377,7 +377,7 @@ def workload_scores(
     keys = ["workload", "environment"]
     accounts = accounts.select("account_id", *keys).unique("account_id")
     scopes = _with_coverage(accounts, keys, control_status, context)
-    in_scope = control_status.join(accounts, on="account_id", how="inner")
+    in_scope = control_status.lazy().join(accounts.lazy(), on="account_id", how="inner")
     return _scores(WORKLOAD_SCORES, keys, scopes, in_scope, expected, context)
 
 
@@ -400,7 +400,7 @@ def organization_scores(
         accounts=pl.len().cast(pl.Int32),
         accounts_with_data=pl.col("account_id").is_in(reporting.implode()).sum().cast(pl.Int32),
     )
-    in_scope = control_status.join(accounts, on="account_id", how="semi")
+    in_scope = control_status.lazy().join(accounts.lazy(), on="account_id", how="semi")
     return _scores(ORGANIZATION_SCORES, [], scopes, in_scope, expected, context)
 
 
@@ -529,16 +529,15 @@ def _scores(
     table: Table,
     keys: list[str],
     scopes: pl.DataFrame,
-    control_status: pl.DataFrame,
+    controls: pl.LazyFrame,
     expected: pl.DataFrame,
     context: ScoreContext,
 ) -> pl.DataFrame:
     """The table's rows: each scope with each report, whether there are findings or not."""
-    controls = control_status.lazy()
     if keys != ["account_id"]:
         # An account has one row a control as it is.
         controls = status_in_scope(controls, keys)
-    totals = _totals(controls, keys).collect()
+    totals = _totals(controls, keys).collect(engine="streaming")
     rows = (
         scopes.join(_reports(expected, context), how="cross")
         .join(totals, on=[*keys, "report"], how="left", nulls_equal=True)
