@@ -64,8 +64,6 @@ DAILY_TABLES = (
     ORGANIZATION_SCORES,
     ORGANIZATION_ACCOUNTS,
     EXPECTED_CONTROLS,
-    SCORE_CHANGES,
-    SCORE_CHANGE_CAUSES,
     SILENT_SOURCES,
     EARLIER_SCORES,
 )
@@ -82,9 +80,11 @@ LAKE_VIEWS = {
     TIME_TO_FIX.name: TIME_TO_FIX,
     AWS_COMPLIANCE.name: AWS_COMPLIANCE,
     RECONCILIATION.name: RECONCILIATION,
+    SCORE_CHANGES.name: SCORE_CHANGES,
+    SCORE_CHANGE_CAUSES.name: SCORE_CHANGE_CAUSES,
 }
-"""Tables with a row a finding, a problem, or a rule of an account: too many a year for one small
-file, so they stay in the lake behind views of these names."""
+"""Tables with a row a finding, a problem, a rule of an account, or a change: too many a year for
+one small file, so they stay in the lake behind views of these names."""
 
 LAKE_MACROS = (
     MERGED_FINDINGS,
@@ -96,6 +96,8 @@ LAKE_MACROS = (
     TIME_TO_FIX,
     AWS_COMPLIANCE,
     RECONCILIATION,
+    SCORE_CHANGES,
+    SCORE_CHANGE_CAUSES,
 )
 """Tables of the lake whose rows of one day a macro `<table>_on(day)` gives."""
 
@@ -339,6 +341,9 @@ def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
 
 def _create_lake_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     for view, table in LAKE_VIEWS.items():
+        if table in COMPACTED:
+            connection.execute(_lake_sql("lake_months.sql", lake, table, view=view))
+            continue
         replaced = _BY_ACCOUNT if table is ACCOUNT_FINDINGS else ""
         name = "lake_days.sql" if lake.last_day(table.name) else "lake_days_none_yet.sql"
         connection.execute(_lake_sql(name, lake, table, view=view, replaced=replaced))

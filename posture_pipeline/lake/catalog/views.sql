@@ -32,11 +32,35 @@ CREATE OR REPLACE MACRO worst_controls(day) AS TABLE (
     GROUP BY ALL HAVING failing_accounts > 0
     ORDER BY failing_accounts DESC, report, control_id
 ), (from_day, to_day) AS TABLE (
-    SELECT report, control_id, max_by(severity, date) AS severity,
-        count(*) FILTER (status = 'FAILED') AS failing_account_days,
-        count(*) FILTER (status <> 'NO_DATA') AS account_days,
+    WITH days AS (
+        SELECT date, row_number() OVER (ORDER BY date) AS number
+        FROM observed_days WHERE date BETWEEN CAST(from_day AS DATE) AND CAST(to_day AS DATE)
+    ), ends AS (
+        SELECT min(date) AS first_day, max(date) AS last_day FROM days
+    ), spells AS (
+        -- Both ends of a period are observed days, and so are those of its part in these days.
+        SELECT
+            report,
+            control_id,
+            severity,
+            status,
+            account_id,
+            greatest(valid_from, first_day) AS begins,
+            least(coalesce(valid_to, last_day), last_day) AS ends
+        FROM control_status_periods CROSS JOIN ends
+        WHERE status <> 'NO_DATA' AND valid_from <= last_day
+            AND coalesce(valid_to, last_day) >= first_day
+    ), counted AS (
+        SELECT spells.*, until.number - since.number + 1 AS days
+        FROM spells
+        JOIN days AS since ON since.date = spells.begins
+        JOIN days AS until ON until.date = spells.ends
+    )
+    SELECT report, control_id, max_by(severity, ends) AS severity,
+        CAST(coalesce(sum(days) FILTER (status = 'FAILED'), 0) AS BIGINT) AS failing_account_days,
+        CAST(sum(days) AS BIGINT) AS account_days,
         count(DISTINCT account_id) FILTER (status = 'FAILED') AS failing_accounts
-    FROM control_status WHERE date BETWEEN CAST(from_day AS DATE) AND CAST(to_day AS DATE)
+    FROM counted
     GROUP BY report, control_id HAVING failing_account_days > 0
     ORDER BY failing_account_days DESC, report, control_id
 );
@@ -51,9 +75,9 @@ SELECT changes.compared_with, changes.score_before, changes.score_after, changes
     changes.status_after, causes.cause, causes.decisive, causes.account_id, causes.region,
     causes.resource_id, causes.status_before AS resource_before,
     causes.status_after AS resource_after, causes.first_observed_at, causes.detail
-FROM score_changes AS changes
-LEFT JOIN score_change_causes AS causes
-    ON causes.date = changes.date AND causes.scope = changes.scope
+FROM score_changes_on(day) AS changes
+LEFT JOIN score_change_causes_on(day) AS causes
+    ON causes.scope = changes.scope
     AND causes.report = changes.report AND causes.control_id = changes.control_id
     AND causes.workload IS NOT DISTINCT FROM changes.workload
     AND causes.environment IS NOT DISTINCT FROM changes.environment
@@ -62,7 +86,6 @@ WHERE changes.scope = of_scope AND changes.report = of_report
     AND changes.account_id IS NOT DISTINCT FROM of_account
     AND changes.workload IS NOT DISTINCT FROM of_workload
     AND changes.environment IS NOT DISTINCT FROM of_environment
-    AND changes.date = CAST(day AS DATE)
 ORDER BY abs(changes.part) DESC NULLS LAST, changes.control_id, causes.decisive DESC,
     causes.account_id, causes.region, causes.resource_id, causes.cause;
 
@@ -150,14 +173,14 @@ WITH days AS (
     JOIN organization_scores AS after ON after.date = last_day AND after.report = of_report
 ), changed AS (
     SELECT control_id, max(date) AS changed_on
-    FROM score_changes JOIN days ON date > first_day AND date <= last_day
+    FROM score_changes_between(from_day, to_day) JOIN days ON date > first_day
     WHERE scope = of_scope AND report = of_report
         AND account_id IS NOT DISTINCT FROM of_account
         AND workload IS NOT DISTINCT FROM of_workload
         AND environment IS NOT DISTINCT FROM of_environment
     GROUP BY control_id
 ), causes AS (
-    SELECT * FROM score_change_causes
+    SELECT * FROM score_change_causes_between(from_day, to_day)
     WHERE scope = of_scope AND report = of_report
         AND workload IS NOT DISTINCT FROM of_workload
         AND environment IS NOT DISTINCT FROM of_environment
