@@ -8,7 +8,7 @@ one region. Findings themselves are there for the newest day only.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -93,18 +93,20 @@ def control_id(number: int) -> str:
     return f"service{number % 40}.{number // 40 + 1}"
 
 
-def make(lake: Lake, size: Size, dates: Sequence[date]) -> None:
-    """Writes the first of the days of that size into the lake, as if they had been collected.
+def make(lake: Lake, size: Size) -> Iterator[date]:
+    """Writes the days into the lake one by one, as if they had been collected.
 
     Args:
         lake: Where to.
         size: How much history.
-        dates: The days, or the first of them.
+
+    Yields:
+        Each day when all of it is written.
     """
     accounts = _accounts(size)
     expected = _expected(size)
     before: Day | None = None
-    for number, (day, status, moved) in enumerate(_statuses(size, expected, dates)):
+    for day, status, moved in _statuses(size, expected):
         now = _day(size, day, status, accounts, expected)
         lake.replace(ORGANIZATION_ACCOUNTS, day, accounts)
         lake.replace(EXPECTED_CONTROLS, day, expected)
@@ -122,8 +124,9 @@ def make(lake: Lake, size: Size, dates: Sequence[date]) -> None:
         lake.replace(SCORE_CHANGES, day, changes)
         lake.replace(SCORE_CHANGE_CAUSES, day, causes)
         before = now
-        if number + 1 == size.days:
+        if day == size.dates[-1]:
             _put_findings(lake, size, day)
+        yield day
 
 
 def _accounts(size: Size) -> pl.DataFrame:
@@ -163,7 +166,7 @@ def _expected(size: Size) -> pl.DataFrame:
 
 
 def _statuses(
-    size: Size, expected: pl.DataFrame, dates: Sequence[date]
+    size: Size, expected: pl.DataFrame
 ) -> Iterator[tuple[date, pl.DataFrame, pl.DataFrame]]:
     """Each day's control status, and the rows of it that are not as they were."""
     accounts = pl.DataFrame({"account_id": sorted(map(account_id, range(size.accounts)))})
@@ -180,7 +183,7 @@ def _statuses(
     failing = (throws < shares).to_list()
     resources = [1 + int(dice.paretovariate(1.2)) % 40 for _ in range(rows.height)]
     moved: set[int] = set()
-    for number, day in enumerate(dates):
+    for number, day in enumerate(size.dates):
         if number > 0:
             moved = set()
             while len(moved) < rows.height * SHARE_MOVED:

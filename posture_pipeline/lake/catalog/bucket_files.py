@@ -179,7 +179,7 @@ class LakeFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
     Args:
         lake: The lake.
-        newest_day: Whether `date=*` means the newest committed day only.
+        newest_day: Whether `date=*` means the newest committed day only, and `month=*` none.
     """
 
     protocol = PROTOCOL
@@ -196,6 +196,8 @@ class LakeFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def glob(self, path: str, **_: object) -> list[str]:
         """The files that match a pattern. One listing of what is below its first wildcard."""
         pattern = self._inside(path)
+        if self.newest_day and "/month=*/" in pattern:
+            return []
         if self.newest_day and "/date=*/" in pattern:
             day = self.lake.last_day(pattern.split("/", 1)[0])
             if day is None:

@@ -7,6 +7,13 @@ JOIN control_status_periods
     ON observed_days.date >= valid_from
     AND observed_days.date <= coalesce(valid_to, DATE '9999-12-31');
 
+-- The control status of a report on one day, straight from the periods.
+CREATE OR REPLACE MACRO periods_on(of_report, day) AS TABLE
+SELECT CAST(day AS DATE) AS date, account_id, control_id, severity, status
+FROM control_status_periods
+WHERE report = of_report AND valid_from <= CAST(day AS DATE)
+    AND coalesce(valid_to, DATE '9999-12-31') >= CAST(day AS DATE);
+
 CREATE OR REPLACE VIEW accounts AS
 SELECT date, account_id, account_name, workload, environment, owner, workload_source
 FROM account_scores
@@ -37,8 +44,7 @@ CREATE OR REPLACE MACRO worst_controls(day) AS TABLE (
         FROM observed_days WHERE date BETWEEN CAST(from_day AS DATE) AND CAST(to_day AS DATE)
     ), ends AS (
         SELECT min(date) AS first_day, max(date) AS last_day FROM days
-    ), spells AS (
-        -- Both ends of a period are observed days, and so are those of its part in these days.
+    ), spells AS NOT MATERIALIZED (
         SELECT
             report,
             control_id,
@@ -51,17 +57,29 @@ CREATE OR REPLACE MACRO worst_controls(day) AS TABLE (
         WHERE status <> 'NO_DATA' AND valid_from <= last_day
             AND coalesce(valid_to, last_day) >= first_day
     ), counted AS (
-        SELECT spells.*, until.number - since.number + 1 AS days
+        -- Both ends are observed days: so many days are from one to the other.
+        SELECT
+            report,
+            control_id,
+            severity,
+            max(ends) AS last_seen,
+            sum(until.number - since.number + 1) AS account_days,
+            sum(until.number - since.number + 1) FILTER (status = 'FAILED') AS failing_account_days
         FROM spells
         JOIN days AS since ON since.date = spells.begins
         JOIN days AS until ON until.date = spells.ends
+        GROUP BY ALL
+    ), failing AS (
+        -- By itself: counting what is distinct beside sums makes both slow.
+        SELECT report, control_id, count(DISTINCT account_id) AS failing_accounts
+        FROM spells WHERE status = 'FAILED' GROUP BY ALL
     )
-    SELECT report, control_id, max_by(severity, ends) AS severity,
-        CAST(coalesce(sum(days) FILTER (status = 'FAILED'), 0) AS BIGINT) AS failing_account_days,
-        CAST(sum(days) AS BIGINT) AS account_days,
-        count(DISTINCT account_id) FILTER (status = 'FAILED') AS failing_accounts
-    FROM counted
-    GROUP BY report, control_id HAVING failing_account_days > 0
+    SELECT report, control_id, max_by(severity, last_seen) AS severity,
+        CAST(sum(failing_account_days) AS BIGINT) AS failing_account_days,
+        CAST(sum(account_days) AS BIGINT) AS account_days,
+        any_value(failing_accounts) AS failing_accounts
+    FROM counted JOIN failing USING (report, control_id)
+    GROUP BY report, control_id
     ORDER BY failing_account_days DESC, report, control_id
 );
 
@@ -119,14 +137,12 @@ WITH days AS (
         date,
         control_id,
         max(severity) AS severity,
-        CASE
-            WHEN bool_or(status = 'FAILED') THEN 'FAILED'
-            WHEN bool_or(status = 'UNKNOWN') THEN 'UNKNOWN'
-            WHEN bool_or(status = 'PASSED') THEN 'PASSED'
-            ELSE 'NO_DATA'
-        END AS status
-    FROM control_status JOIN members USING (date, account_id)
-    WHERE report = of_report
+        ['NO_DATA', 'PASSED', 'UNKNOWN', 'FAILED'][max(
+            CASE status WHEN 'FAILED' THEN 4 WHEN 'UNKNOWN' THEN 3 WHEN 'PASSED' THEN 2 ELSE 1 END
+        )] AS status
+    FROM (
+        FROM periods_on(of_report, from_day) UNION ALL FROM periods_on(of_report, to_day)
+    ) JOIN members USING (date, account_id)
     GROUP BY date, control_id
 ), controls AS (
     SELECT
