@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -161,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = add(
         "replay",
-        _replay,
+        _lazily("cli_replay", "replay"),
         "Compute stored days again after a rule or the settings changed, without AWS.",
     )
     replay.add_argument(
@@ -228,7 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_format(controls)
 
     explain = add(
-        "explain", _explain, "Show why a score changed between two days, and judge a claim."
+        "explain",
+        _lazily("cli_explain", "explain"),
+        "Show why a score changed between two days, and judge a claim.",
     )
     explain.add_argument("--report", metavar="R", required=True)
     explain.add_argument("--workload", metavar="W", help="a workload, with --environment")
@@ -256,7 +259,11 @@ def _parser() -> argparse.ArgumentParser:
         help="text and markdown for people; json with everything",
     )
 
-    backlog = add("backlog", _backlog, "Show the shortest path to a target score: what to fix.")
+    backlog = add(
+        "backlog",
+        _lazily("cli_backlog", "backlog"),
+        "Show the shortest path to a target score: what to fix.",
+    )
     backlog.add_argument("--report", metavar="R", required=True)
     backlog.add_argument("--workload", metavar="W", help="a workload, with --environment")
     backlog.add_argument("--environment", metavar="E")
@@ -273,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
 
     exceptions = add(
         "exceptions",
-        _exceptions,
+        _lazily("cli_exceptions", "exceptions"),
         "Show what is suppressed, by whom and until when, and the points it is worth.",
     )
     exceptions.add_argument("--report", metavar="R", help="one report (default: all)")
@@ -286,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
 
     remediation = add(
         "remediation",
-        _remediation,
+        _lazily("cli_remediation", "remediation"),
         "Show how long failures last, which are open longest, and what keeps coming back.",
     )
     remediation.add_argument("--report", metavar="R", required=True)
@@ -297,7 +304,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_format(remediation)
 
     dashboards = add(
-        "dashboards", _dashboards, "Show CloudWatch dashboards and alarms, put them, or a template."
+        "dashboards",
+        _lazily("cli_dashboards", "dashboards"),
+        "Show CloudWatch dashboards and alarms, put them, or a template.",
     )
     dashboards.add_argument(
         "--format",
@@ -319,7 +328,9 @@ def _parser() -> argparse.ArgumentParser:
     dashboards.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
 
     alerts = add(
-        "alerts", _alerts, "Show whom a day's alerts would tell what, tell them, or try a channel."
+        "alerts",
+        _lazily("cli_alerts", "alerts"),
+        "Show whom a day's alerts would tell what, tell them, or try a channel.",
     )
     alerts.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     what = alerts.add_mutually_exclusive_group()
@@ -335,7 +346,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reconcile = add(
         "reconcile",
-        _reconcile,
+        _lazily("cli_reconcile", "reconcile"),
         "Show our scores beside the figures AWS itself shows, and why they differ.",
     )
     reconcile.add_argument("--report", metavar="R", help="one report (default: all)")
@@ -343,15 +354,27 @@ def _parser() -> argparse.ArgumentParser:
     reconcile.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     _add_format(reconcile)
 
-    plan = add("plan", _plan, "Tell what the next run takes: pages, time at the rate limit, disk.")
+    plan = add(
+        "plan",
+        _lazily("cli_plan", "plan"),
+        "Tell what the next run takes: pages, time at the rate limit, disk.",
+    )
     plan.add_argument(
         "--format", choices=("text", "json"), default="text", help="json has every region and table"
     )
 
-    report = add("report", _report, "Write the report pages of the newest day into the lake.")
+    report = add(
+        "report",
+        _lazily("cli_report", "report"),
+        "Write the report pages of the newest day into the lake.",
+    )
     report.add_argument("--open", action="store_true", help="open them in the browser")
 
-    access = add("access", _access, "Print the least IAM policy for the team of a workload.")
+    access = add(
+        "access",
+        _lazily("cli_access", "access"),
+        "Print the least IAM policy for the team of a workload.",
+    )
     access.add_argument("--workload", metavar="W", required=True)
     access.add_argument(
         "--bucket",
@@ -369,7 +392,9 @@ def _parser() -> argparse.ArgumentParser:
         help="print a list of policies, as many as many accounts need",
     )
 
-    export = add("export", _export, "Write the data of a workload's team alone.")
+    export = add(
+        "export", _lazily("cli_access", "export"), "Write the data of a workload's team alone."
+    )
     export.add_argument("--workload", metavar="W", required=True)
     export.add_argument(
         "--format",
@@ -393,7 +418,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--to", type=_day, metavar="D2", help="last day (default: the newest)")
 
     athena = add(
-        "athena-ddl", _athena_ddl, "Print definitions of the lake's tables for Amazon Athena."
+        "athena-ddl",
+        _lazily("cli_athena", "athena_ddl"),
+        "Print definitions of the lake's tables for Amazon Athena.",
     )
     athena.add_argument(
         "--database",
@@ -419,14 +446,16 @@ def _parser() -> argparse.ArgumentParser:
 
     maintain = add(
         "maintain",
-        _maintain,
+        _lazily("cli_maintenance", "maintain"),
         "Remove findings beyond their retention, and compact the score tables of past months.",
     )
     maintain.add_argument("--dry-run", action="store_true", help="only say what would be done")
     _add_format(maintain)
 
     doctor = add(
-        "doctor", _doctor, "Hold the lake's commits against its files, and say what would mend it."
+        "doctor",
+        _lazily("cli_maintenance", "doctor"),
+        "Hold the lake's commits against its files, and say what would mend it.",
     )
     doctor.add_argument("--day", type=_day, metavar="D", help="this day only")
     doctor.add_argument(
@@ -453,94 +482,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _replay(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_replay import replay
+def _lazily(module: str, function: str) -> Command:
+    """The command of a module of ours that is loaded when the command is called."""
 
-    return replay(arguments)
+    def command(arguments: argparse.Namespace) -> int:
+        called: Command = getattr(import_module(f"posture_pipeline.{module}"), function)
+        return called(arguments)
 
-
-def _explain(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_explain import explain
-
-    return explain(arguments)
-
-
-def _backlog(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_backlog import backlog
-
-    return backlog(arguments)
-
-
-def _exceptions(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_exceptions import exceptions
-
-    return exceptions(arguments)
-
-
-def _remediation(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_remediation import remediation
-
-    return remediation(arguments)
-
-
-def _dashboards(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_dashboards import dashboards
-
-    return dashboards(arguments)
-
-
-def _alerts(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_alerts import alerts
-
-    return alerts(arguments)
-
-
-def _reconcile(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_reconcile import reconcile
-
-    return reconcile(arguments)
-
-
-def _plan(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_plan import plan
-
-    return plan(arguments)
-
-
-def _report(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_report import report
-
-    return report(arguments)
-
-
-def _access(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_access import access
-
-    return access(arguments)
-
-
-def _athena_ddl(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_athena import athena_ddl
-
-    return athena_ddl(arguments)
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_access import export
-
-    return export(arguments)
-
-
-def _maintain(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_maintenance import maintain
-
-    return maintain(arguments)
-
-
-def _doctor(arguments: argparse.Namespace) -> int:
-    from posture_pipeline.cli_maintenance import doctor
-
-    return doctor(arguments)
+    return command
 
 
 def _add_format(parser: argparse.ArgumentParser) -> None:

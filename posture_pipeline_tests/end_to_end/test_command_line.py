@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from posture_pipeline.cli import main
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
@@ -198,25 +200,15 @@ def test_an_unknown_report_or_account_names_the_known_ones(demo: tuple[Path, str
     assert "2001-01-01" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "demo",
-        "simulate",
-        "run",
-        "import",
-        "scores",
-        "controls",
-        "explain",
-        "backlog",
-        "query",
-        "init",
-        "check",
-        "up",
-    ],
-)
-def test_every_command_has_help(tmp_path: Path, command: str) -> None:
-    assert f"usage: posture {command}" in posture(command, "--help", cwd=tmp_path).stdout
+def test_every_command_has_help(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed = posture("--help", cwd=tmp_path).stdout.partition("COMMAND\n")[2]
+    commands = re.findall(r"^    ([a-z-]+)", listed, re.MULTILINE)
+    assert {"demo", "run", "scores", "explain", "report", "doctor", "up"} <= set(commands)
+    for command in commands:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"usage: posture {command}" in capsys.readouterr().out
 
 
 def test_init_writes_settings_that_are_valid_and_never_replaces_them_unasked(
