@@ -57,8 +57,8 @@ In the file:
 | name | what it is |
 |---|---|
 | account_scores, workload_scores, organization_scores, organization_accounts, \
-expected_controls, score_changes, score_change_causes, silent_sources | the tables below, every \
-day of them |
+expected_controls, silent_sources | the tables below, every day of them; some are views over packed \
+tables |
 | earlier_scores | table: scores of a day as earlier versions of the method made them |
 | control_status_periods | table: a status of a control in an account from `valid_from` to \
 `valid_to`, both observed days; null: until the newest |
@@ -75,22 +75,26 @@ score changed, by cause |
 | explain_organization(report, ...) | macro: the same of everything |
 | explain_day(...) | macro: what the three are made of, for one day |
 | explain_days(...) | macro: likewise, for two days |
+| periods_on(report, day) | macro: the control status of a report on a day, of the periods |
 
-In the lake, read from its files, if it is a folder:
+In the lake, read from its files:
 
 | name | what it is |
 |---|---|
 | merged_findings, quarantine, finding_changes, carried_failures, exceptions, time_to_fix, \
-aws_compliance, reconciliation | view: the tables below, every day of them; give a date, or all \
-are read |
+aws_compliance, reconciliation, score_changes, score_change_causes | view: the tables below, every \
+day of them; give a date, or all are read |
 | findings | view: the findings of every day, by account; account_findings is the same |
 | account_findings | view: findings |
 | remediation | view: every failure once, as it is known last; the open ones as of the newest day |
 | remediation_days | view: the table remediation, as every day knew it |
 | control_status_on(day) | macro: the table control_status of a day, with its counts |
 | merged_findings_on(day), quarantine_on(day), finding_changes_on(day), carried_failures_on(day), \
-remediation_on(day), time_to_fix_on(day), aws_compliance_on(day), reconciliation_on(day) | macro: \
-the rows of one day; an error if there is no such day |
+remediation_on(day), time_to_fix_on(day), aws_compliance_on(day), reconciliation_on(day), \
+score_changes_on(day), score_change_causes_on(day) | macro: the rows of one day; an error if there \
+is no such day |
+| score_changes_between(from, to), score_change_causes_between(from, to) | macro: the rows of a range \
+of days, looking for no others |
 | findings_on(day) | macro: the findings of a day |
 | account_findings_on(account, day) | macro: the findings of one account on a day; an error if \
 the account has no file that day |

@@ -1,38 +1,7 @@
 -- Macros and views over the lake, beside those that lake_day.sql and lake_days.sql make of a table.
--- {root} is the lake's path, {pattern} the same as the start of a glob pattern, {columns} the
--- columns of account_findings: a file that is older than one of them gives null for it.
+-- {root} is the lake's path, {pattern} the same as the start of a glob pattern.
 
 CREATE OR REPLACE MACRO lake_root() AS '{root}';
-
--- The findings of a day: FROM findings_on('2026-11-23') WHERE compliance_status = 'FAILED';
--- With an account id in the WHERE only that account's file is opened.
-CREATE OR REPLACE MACRO findings_on(day) AS TABLE
-SELECT
-    CAST(day AS DATE) AS date,
-    files.* EXCLUDE (filename)
-        REPLACE (split_part(split_part(filename, '/account_id=', -1), '/', 1) AS account_id)
-FROM read_parquet(
-    '{pattern}/account_findings/date=' || day || '/run=*/**/*.parquet',
-    filename = true, schema = {columns}
-) AS files
-SEMI JOIN read_json(
-    '{pattern}/account_findings/date=' || day || '/_current.json',
-    columns = {run: 'VARCHAR'}, hive_partitioning = false
-) AS commits
-    ON commits.run = split_part(split_part(files.filename, '/run=', -1), '/', 1);
-
--- The findings of one account on a day: FROM account_findings_on('111122223333', '2026-11-23');
-CREATE OR REPLACE MACRO account_findings_on(account, day) AS TABLE
-SELECT CAST(day AS DATE) AS date, files.* EXCLUDE (filename)
-FROM read_parquet(
-    '{pattern}/account_findings/date=' || day || '/run=*/account_id=' || account || '/*.parquet',
-    filename = true, schema = {columns}
-) AS files
-SEMI JOIN read_json(
-    '{pattern}/account_findings/date=' || day || '/_current.json',
-    columns = {run: 'VARCHAR'}, hive_partitioning = false
-) AS commits
-    ON commits.run = split_part(split_part(files.filename, '/run=', -1), '/', 1);
 
 -- The view of all findings under the name of its table.
 CREATE OR REPLACE VIEW account_findings AS SELECT * FROM findings;

@@ -341,19 +341,52 @@ def _create_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
 
 def _create_lake_views(connection: duckdb.DuckDBPyConnection, lake: Lake) -> None:
     for view, table in LAKE_VIEWS.items():
-        if table in COMPACTED:
-            connection.execute(_lake_sql("lake_months.sql", lake, table, view=view))
-            continue
         replaced = _BY_ACCOUNT if table is ACCOUNT_FINDINGS else ""
-        name = "lake_days.sql" if lake.last_day(table.name) else "lake_days_none_yet.sql"
+        by_day = table not in COMPACTED and lake.last_day(table.name) is not None
+        name = "lake_days.sql" if by_day else "lake_months.sql"
         connection.execute(_lake_sql(name, lake, table, view=view, replaced=replaced))
+        if table in COMPACTED:
+            connection.execute(_lake_sql("lake_between.sql", lake, table))
     for table in LAKE_MACROS:
-        name = "lake_month_day.sql" if table in COMPACTED else "lake_day.sql"
-        connection.execute(_lake_sql(name, lake, table))
+        if table in COMPACTED:
+            connection.execute(_lake_sql("lake_month_day.sql", lake, table))
+        else:
+            connection.execute(_lake_day(lake, table, f"{table.name}_on"))
+    # With an account id in the WHERE only that account's file is opened.
+    connection.execute(_lake_day(lake, ACCOUNT_FINDINGS, "findings_on", replaced=_BY_ACCOUNT))
+    connection.execute(
+        _lake_day(
+            lake,
+            ACCOUNT_FINDINGS,
+            "account_findings_on",
+            arguments="account, day",
+            below="account_id=' || account || '",
+        )
+    )
     connection.execute(_lake_sql("lake_views.sql", lake, ACCOUNT_FINDINGS))
 
 
 _BY_ACCOUNT = "REPLACE (split_part(split_part(filename, '/account_id=', -1), '/', 1) AS account_id)"
+
+
+def _lake_day(
+    lake: Lake,
+    table: Table,
+    macro: str,
+    *,
+    arguments: str = "day",
+    below: str = "**",
+    replaced: str = "",
+) -> str:
+    return _lake_sql(
+        "lake_day.sql",
+        lake,
+        table,
+        macro=macro,
+        arguments=arguments,
+        below=below,
+        replaced=replaced,
+    )
 
 
 def _lake_sql(name: str, lake: Lake, table: Table, **words: str) -> str:
