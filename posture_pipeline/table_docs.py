@@ -57,8 +57,8 @@ In the file:
 | name | what it is |
 |---|---|
 | account_scores, workload_scores, organization_scores, organization_accounts, \
-expected_controls, silent_sources | the tables below, every day of them; some are views over packed \
-tables |
+expected_controls, silent_sources | the tables below, every day of them; some are views over \
+packed tables |
 | earlier_scores | table: scores of a day as earlier versions of the method made them |
 | control_status_periods | table: a status of a control in an account from `valid_from` to \
 `valid_to`, both observed days; null: until the newest |
@@ -93,8 +93,8 @@ day of them; give a date, or all are read |
 remediation_on(day), time_to_fix_on(day), aws_compliance_on(day), reconciliation_on(day), \
 score_changes_on(day), score_change_causes_on(day) | macro: the rows of one day; an error if there \
 is no such day |
-| score_changes_between(from, to), score_change_causes_between(from, to) | macro: the rows of a range \
-of days, looking for no others |
+| score_changes_between(from, to), score_change_causes_between(from, to) | macro: the rows of \
+a range of days, looking for no others |
 | findings_on(day) | macro: the findings of a day |
 | account_findings_on(account, day) | macro: the findings of one account on a day; an error if \
 the account has no file that day |
