@@ -10,11 +10,11 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 DEMO_ARGUMENTS ?=
 BENCH_ARGUMENTS ?=
-TEST_ARGUMENTS ?= -n auto --dist loadfile
+TEST_ARGUMENTS ?= -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(STAMP) ## Simulate an organization for two weeks, score it, print the scores
@@ -27,6 +27,10 @@ test: $(STAMP) ## Run the tests
 .PHONY: bench
 bench: $(STAMP) ## Measure speed and memory beside rivals; writes docs/performance.md (hours; 20 GB)
 	$(BIN)/python -m bench --docs docs/performance.md $(BENCH_ARGUMENTS)
+
+.PHONY: bench-history
+bench-history: $(STAMP) ## Measure a year of history: sizes, and how long questions take (an hour; 2 GB)
+	$(BIN)/python -m bench.history $(BENCH_ARGUMENTS)
 
 .PHONY: up
 up: $(STAMP) ## Start the Dagster UI on the demo's lake and history

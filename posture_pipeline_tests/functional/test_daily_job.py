@@ -28,7 +28,7 @@ from posture_pipeline.schemas import (
     TABLES,
     WORKLOAD_SCORES,
 )
-from posture_pipeline.settings import Report
+from posture_pipeline.settings import Metrics, Report
 from posture_pipeline.simulation.settings import SimulationSettings
 from posture_pipeline_tests.oracle import standard_score
 from posture_pipeline_tests.simulated_days import (
@@ -70,10 +70,17 @@ ASSETS = {
 }
 
 
+NAMESPACE = "TwoDays"
+
+
 @pytest.fixture(scope="module")
 def two_days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedDays]:
-    """Two days that ran well; tests must not change them."""
-    with simulated_days(tmp_path_factory.mktemp("two_days"), SMALL) as days:
+    """Two days that ran well; tests must not change them.
+
+    The metrics of all organizations that a process simulates are in one place, hence the namespace.
+    """
+    folder = tmp_path_factory.mktemp("two_days")
+    with simulated_days(folder, SMALL, metrics=Metrics(namespace=NAMESPACE)) as days:
         for day in (FIRST, SECOND):
             result = days.run(day)
             assert result.success, failures(result)
@@ -165,7 +172,7 @@ def test_the_published_metrics_are_the_scores_of_the_table(two_days: SimulatedDa
     scores = two_days.lake.read(WORKLOAD_SCORES, SECOND)
     for row in scores.filter(pl.col("report") == "fsbp").iter_rows(named=True):
         reply = client.get_metric_statistics(
-            Namespace="SecurityPosture",
+            Namespace=NAMESPACE,
             MetricName="Score",
             Dimensions=[
                 {"Name": "Report", "Value": "fsbp"},
@@ -192,7 +199,7 @@ def test_what_was_published_is_on_the_asset(two_days: SimulatedDays) -> None:
     own = two_days.lake.read(ORGANIZATION_SCORES, SECOND)
     without += own["score"].null_count()
     assert metadata["sent"].value == 4 * (scores.height + own.height) - without
-    assert metadata["namespace"].value == "SecurityPosture"
+    assert metadata["namespace"].value == NAMESPACE
 
 
 def test_the_score_of_the_day_can_be_plotted(two_days: SimulatedDays) -> None:
