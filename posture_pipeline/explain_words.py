@@ -37,11 +37,10 @@ def sentence(cause: Row, day: date) -> str:
     """What happened, without who and where."""
     from posture_pipeline.model.causes import ABSENT
 
-    since = (
-        f" since {cause['first_observed_at']:%Y-%m-%d %H:%M} UTC"
-        if cause["first_observed_at"]
-        else ""
-    )
+    observed, compared_with = cause["first_observed_at"], cause.get("compared_with")
+    # A Config finding keeps the time of its creation: it may be from before the state it had then.
+    is_new = compared_with is None or (observed and observed.date() >= compared_with)
+    since = f" since {observed:%Y-%m-%d %H:%M} UTC" if observed and is_new else ""
     detail = f" ({cause['detail']})" if cause["detail"] else ""
     was = _STATES.get(cause["status_before"] or "", "was not there")
     now = _STATES_NOW.get(cause["status_after"] or "", "is not there")

@@ -109,18 +109,18 @@ def _line(axes: Axes, scores: Sequence[float | None], thresholds: Thresholds) ->
     colour = COLOURS[band(scores[-1], thresholds)]
     values = [float("nan") if each is None else each for each in scores]
     low, high = _span(scores)
-    axes.plot(values, color=colour, linewidth=1.8)
-    axes.plot(len(values) - 1, values[-1], "o", color=colour, markersize=4)
+    axes.plot(values, color=colour, linewidth=1.8, clip_on=False)
+    axes.plot(len(values) - 1, values[-1], "o", color=colour, markersize=4, clip_on=False)
     axes.set_ylim(low, high)
     return colour
 
 
 def _span(scores: Sequence[float | None]) -> tuple[float, float]:
-    """The bottom and top of a panel: what the scores span, and not so little that noise is news."""
+    """The bottom and top of a panel: what the scores span, not so little that noise is news."""
     known = [each for each in scores if each is not None] or [0.0]
     middle = (min(known) + max(known)) / 2
     half = max(max(known) - min(known), SPARK_POINTS) / 2 * 1.25
-    return middle - half, middle + half
+    return max(middle - half, 0.0), min(middle + half, 100.0)
 
 
 def _text(score: float | None) -> str:

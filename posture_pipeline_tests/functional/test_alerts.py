@@ -206,7 +206,7 @@ def test_owners_are_told_of_their_own_scores_with_verdict_and_causes(
     assert '"It is only lower because of ' in text, "the verdict"
     assert "pulled it down by" in text
     assert f"Owner: {OWNER}" in text
-    assert "passed before, fails since" in text or "was not there before, fails" in text
+    assert "passed before, fails" in text or "was not there before, fails" in text
     assert (
         f"posture explain --report lz-rules --workload payments --environment production --from "
         f"{DAYS[4].isoformat()} --to {DAY.isoformat()}" in text
