@@ -31,6 +31,8 @@ IDLE_SECONDS = 65
 """A connection without requests is closed after so long."""
 HOST = "127.0.0.1"
 """Loopback only: nothing checks who asks."""
+_RUNNING: list[BaseWSGIServer] = []
+_RUNNING_LOCK = threading.Lock()
 
 
 class SimulationServer:
@@ -153,6 +155,9 @@ def _application(settings: SimulationSettings) -> SimulationApplication:
 def serve(settings: SimulationSettings | None = None, port: int = 0) -> Iterator[SimulationServer]:
     """Run the endpoint in a thread of this process for as long as the context lasts.
 
+    Endpoints of one process at the same time share what they keep of metrics, dashboards, buckets
+    and the like; it is gone when the last of them stops.
+
     Args:
         settings: of the organization; the defaults if None.
         port: 0 takes any free one.
@@ -165,12 +170,25 @@ def serve(settings: SimulationSettings | None = None, port: int = 0) -> Iterator
     assert isinstance(application, SimulationApplication)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
+    with _RUNNING_LOCK:
+        _RUNNING.append(server)
     try:
         yield SimulationServer(application, server)
     finally:
         server.shutdown()
         thread.join(timeout=10)
         server.server_close()
+        with _RUNNING_LOCK:
+            _RUNNING.remove(server)
+            if not _RUNNING:
+                _forget_everything()
+
+
+def _forget_everything() -> None:
+    """Empties moto, whose state belongs to the process, not to a server."""
+    from moto.backends import get_backend
+
+    get_backend("moto_api")["global"].reset()
 
 
 def run_forever(

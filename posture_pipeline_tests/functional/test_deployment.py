@@ -589,7 +589,7 @@ def a_task(
         },
     )["tasks"]
     boto3.client("s3").create_bucket(
-        Bucket="posture-logs", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
+        Bucket="run-logs", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
 
     class Metadata(BaseHTTPRequestHandler):
@@ -608,7 +608,7 @@ def a_task(
         place = f"http://127.0.0.1:{metadata.server_port}"
         monkeypatch.setenv("ECS_CONTAINER_METADATA_URI_V4", place)
         monkeypatch.setenv("POSTURE_RUN_TASK", family)
-        monkeypatch.setenv("POSTURE_LOG_BUCKET", "posture-logs")
+        monkeypatch.setenv("POSTURE_LOG_BUCKET", "run-logs")
         yield task
         metadata.shutdown()
         thread.join()

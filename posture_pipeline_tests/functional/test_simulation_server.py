@@ -776,6 +776,40 @@ def test_the_lake_and_the_caller_live_in_the_audit_account(server: SimulationSer
 # Running
 
 
+TWO_SERVERS = """
+import boto3
+from posture_pipeline.simulation.server import serve
+from posture_pipeline.simulation.settings import SimulationSettings
+
+def buckets(server, name):
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=server.url,
+        region_name="us-east-1",
+        aws_access_key_id="simulated",
+        aws_secret_access_key="simulated",
+    )
+    s3.create_bucket(Bucket=name)
+    return [each["Name"] for each in s3.list_buckets()["Buckets"]]
+
+def organization():
+    return serve(SimulationSettings(accounts=5))
+
+with organization() as one:
+    print(*buckets(one, "logs"))
+with organization() as other:
+    print(*buckets(other, "others"))
+"""
+
+
+def test_what_was_stored_in_an_endpoint_is_gone_with_it() -> None:
+    """In a process of its own: other tests of this one may have an endpoint running."""
+    ended = subprocess.run(
+        [sys.executable, "-c", TWO_SERVERS], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.split() == ["logs", "others"]
+
+
 def test_connections_stay_open_between_requests(server: SimulationServer) -> None:
     import http.client
 
