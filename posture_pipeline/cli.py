@@ -474,7 +474,7 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("--config", type=Path, default=Path("posture.yaml"), metavar="FILE")
     init.add_argument("--force", action="store_true", help="replace an existing file")
 
-    add("check", commands.check, "Validate the settings and try every AWS permission of a run.")
+    add("check", commands.check, "Validate the settings, try every permission, find the reports.")
 
     up = add("up", commands.up, "Start the Dagster UI on the lake and its history, until Ctrl-C.")
     up.add_argument("--port", type=_number(1, 65_535), default=3000, help="default: 3000")

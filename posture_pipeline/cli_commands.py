@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from posture_pipeline import schemas
+    from posture_pipeline.aws.clients import AwsClients
     from posture_pipeline.aws.permissions import PermissionResult
+    from posture_pipeline.errors import AwsError
     from posture_pipeline.lake.store import Lake
     from posture_pipeline.settings import Settings
 
@@ -327,7 +329,7 @@ def init(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    """Validates the settings and tries the permissions that a run needs."""
+    """Validates the settings, tries the permissions that a run needs, looks for the reports."""
     from posture_pipeline.aws.permissions import try_permissions
     from posture_pipeline.cli_output import new_table, print_table
     from posture_pipeline.resources import AwsSource, source_of
@@ -337,6 +339,8 @@ def check(arguments: argparse.Namespace) -> int:
     with source_of(settings) as source:
         assert isinstance(source, AwsSource)
         results = [*try_permissions(source.clients, settings), *_lake_permissions(settings)]
+        missing = [result.action for result in results if result.ok is False and result.required]
+        reports = [] if missing else _controls_of_reports(source.clients, settings)
     table = new_table(None, [("Permission", False), ("", False), ("Needed for", False)])
     for result in results:
         word = {True: "[green]ok[/green]", None: "[yellow]not tried[/yellow]"}.get(
@@ -344,12 +348,42 @@ def check(arguments: argparse.Namespace) -> int:
         )
         table.add_row(result.action, word, f"{result.needed_for}\n[dim]{result.why}[/dim]")
     print_table(table)
-    missing = [result.action for result in results if result.ok is False and result.required]
     if missing:
         message = f"A run needs permissions that are missing: {', '.join(missing)}."
         raise InputError(message)
-    print("A run has every permission it needs.")
+    print("A run has every permission it needs.\n")
+    table = new_table(None, [("Report", False), ("", False), ("Controls", False)])
+    for report, controls, error in reports:
+        if error is None:
+            table.add_row(report, "[green]ok[/green]", f"{controls:,} enabled")
+        else:
+            table.add_row(report, "[red]not found[/red]", str(error))
+    print_table(table)
+    if lost := [report for report, _, error in reports if error is not None]:
+        message = f"Reports of the settings that cannot be scored: {', '.join(lost)}."
+        raise InputError(message)
     return 0
+
+
+def _controls_of_reports(
+    clients: AwsClients, settings: Settings
+) -> list[tuple[str, int, AwsError | None]]:
+    """How many enabled controls each report has, or why a run would not find them."""
+    from posture_pipeline.aws.controls import expected_controls
+    from posture_pipeline.errors import AwsError, CredentialsError
+
+    found: list[tuple[str, int, AwsError | None]] = []
+    for report in settings.reports:
+        try:
+            controls = expected_controls(clients, [report], day=clients.now().date())
+        except CredentialsError:
+            raise
+        except AwsError as error:
+            found.append((report.name, 0, error))
+        else:
+            enabled = controls.filter(controls["enabled"].fill_null(value=True)).height
+            found.append((report.name, enabled, None))
+    return found
 
 
 def _lake_permissions(settings: Settings) -> Iterator[PermissionResult]:

@@ -262,6 +262,22 @@ def test_check_names_the_permission_that_is_missing(
     assert "config:DescribeConformancePackCompliance" in done.stderr
 
 
+def test_check_names_the_report_that_a_run_would_not_find(
+    tmp_path: Path, organization: SimulationServer
+) -> None:
+    lost = {"name": "lost", "conformance_pack": "no-such-pack"}
+    rules = {"name": "rules", "custom_rules": ["required-tags", "approved-amis"]}
+    _settings(tmp_path, organization, reports=[lost, rules])
+    done = posture("check", cwd=tmp_path, expect=1)
+    assert "cannot be scored: lost." in done.stderr
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    assert "not found" in lines["lost"]
+    assert "no-such-pack" in done.stdout
+    assert "lz-framework" in done.stdout, "what there is"
+    assert "ok" in lines["rules"]
+    assert "2 enabled" in lines["rules"]
+
+
 def test_check_says_what_is_wrong_in_the_settings(tmp_path: Path) -> None:
     (tmp_path / "posture.yaml").write_text("thresholds: {red: 99, amber: 5}\n", encoding="utf-8")
     done = posture("check", cwd=tmp_path, expect=1)
