@@ -58,19 +58,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
         with explained():
-            findings = snapshot.findings_of(lake, day)
-            expected = snapshot.expected_of(lake, settings.reports, day)
-            accounts = snapshot.accounts_of(lake, settings.accounts, day)
-            collect = snapshot.collect_mode(snapshot.findings_commit(lake, day))
-            rows = scoring.control_status_of_reports(
-                findings,
-                expected,
-                settings.reports,
-                snapshot.scored_accounts(accounts),
-                day=day,
-                collect=collect,
-                carried=snapshot.carried_of(lake, day),
-            )
+            rows = snapshot.control_status_of(lake, settings, day)
             commit = lake.replace(CONTROL_STATUS, day, rows)
         return dg.MaterializeResult(
             metadata={

@@ -5,16 +5,22 @@ The rules that are applied to them stand in `model/`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 
 from posture_pipeline.errors import LakeError, SettingsError
+from posture_pipeline.lake.findings import account_ranges
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.expected import controls_of_findings, controls_of_settings
-from posture_pipeline.model.scoring import ScoreContext, reporting_accounts
+from posture_pipeline.model.scoring import (
+    ScoreContext,
+    control_status_of_reports,
+    reporting_accounts,
+)
 from posture_pipeline.model.silence import silence_by_report
 from posture_pipeline.model.silence import with_last_scores as add_last_scores
 from posture_pipeline.model.workloads import (
@@ -34,6 +40,12 @@ from posture_pipeline.schemas import (
     Table,
 )
 from posture_pipeline.settings import Accounts, Report, Settings
+
+ROWS_SCORED_AT_ONCE = (250_000, 1_000_000)
+"""Findings that are scored together, at least and at most: 0.1 to 0.4 GB."""
+
+PASSES = 10
+"""Groups of accounts that a day is scored in, as far as memory allows."""
 
 SCORED_STATE = "ACTIVE"
 """Accounts in any other state are listed and not scored."""
@@ -58,6 +70,70 @@ def findings_of(lake: Lake, day: date) -> pl.LazyFrame:
     if lake.commit_of(MERGED_FINDINGS.name, day) is not None:
         return lake.scan(MERGED_FINDINGS, day)
     return lake.scan(ACCOUNT_FINDINGS, day)
+
+
+def control_status_of(
+    lake: Lake, settings: Settings, day: date, *, rows_in_memory: int | None = None
+) -> pl.DataFrame:
+    """The status of every expected control in every account, from the findings of the day.
+
+    Neighbouring accounts are computed together, as many as memory allows; what comes out does not
+    depend on how many.
+
+    Args:
+        lake: Where the findings are.
+        settings: The reports, and how accounts get their workloads.
+        day: The snapshot's day.
+        rows_in_memory: Findings looked at at once, unless one account has more; null: see
+            `ROWS_SCORED_AT_ONCE`.
+
+    Returns:
+        Columns of `schemas.CONTROL_STATUS`; the reports in the order of the settings, each sorted
+        by account and control.
+
+    Raises:
+        LakeError: The lake has no findings of the day, or nothing tells what a report expects.
+    """
+    findings = findings_of(lake, day)
+    commit = findings_commit(lake, day)
+    expected = expected_of(lake, settings.reports, day)
+    accounts = scored_accounts(accounts_of(lake, settings.accounts, day))
+    carried = carried_of(lake, day)
+    if rows_in_memory is None:
+        least, most = ROWS_SCORED_AT_ONCE
+        rows_in_memory = min(most, max(least, commit.rows // PASSES))
+    tables = []
+    for these in _ranges_of_accounts(findings, commit.rows, rows_in_memory):
+        tables.append(
+            control_status_of_reports(
+                findings.filter(these),
+                expected,
+                settings.reports,
+                accounts.filter(these),
+                day=day,
+                collect=collect_mode(commit),
+                carried=carried.filter(these),
+            )
+        )
+    order = {report.name: number for number, report in enumerate(settings.reports)}
+    return pl.concat(tables).sort(
+        pl.col("report").replace_strict(order, return_dtype=pl.Int64), maintain_order=True
+    )
+
+
+def _ranges_of_accounts(
+    findings: pl.LazyFrame, rows: int, rows_in_memory: int
+) -> Iterator[pl.Expr]:
+    """Conditions that every account meets one of, accounts without findings too."""
+    if rows <= rows_in_memory:
+        yield pl.lit(value=True)
+        return
+    account = pl.col("account_id")
+    counts = findings.group_by("account_id").len().sort("account_id").collect(engine="streaming")
+    lasts = [last for _, last in account_ranges(counts, rows_in_memory)][:-1]
+    for before, last in pairwise([None, *lasts, None]):
+        above = pl.lit(value=True) if before is None else account > pl.lit(before)
+        yield above if last is None else above & (account <= pl.lit(last))
 
 
 def expected_of(lake: Lake, reports: Sequence[Report], day: date) -> pl.DataFrame:
