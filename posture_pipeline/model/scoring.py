@@ -39,6 +39,9 @@ are carried forward; scores of which findings are missing are withheld."""
 COLLECT_FAILING = "failing"
 """The collect mode that leaves PASSED findings out; the other one is `all`."""
 
+ACCOUNTS_AT_ONCE = 250
+"""Accounts whose workloads are scored together, unless one workload has more: some 0.1 GB."""
+
 NO_CONTROLS = "the report expects no controls"
 NO_FINDINGS = "no findings in the snapshot"
 NO_CONTROL_HAS_DATA = "no control has data"
@@ -367,8 +370,23 @@ def workload_scores(
     keys = ["workload", "environment"]
     accounts = accounts.select("account_id", *keys).unique("account_id")
     scopes = _with_coverage(accounts, keys, control_status, context)
-    in_scope = control_status.lazy().join(accounts.lazy(), on="account_id", how="inner")
-    return _scores(WORKLOAD_SCORES, keys, scopes, in_scope, expected, context)
+    of_group = (
+        scopes.group_by("workload")
+        .agg(pl.col("accounts").sum())
+        .sort("workload")
+        .with_columns(group=pl.col("accounts").cum_sum() // ACCOUNTS_AT_ONCE)
+        .partition_by("group")
+    )
+    tables = [WORKLOAD_SCORES.empty()]
+    for group in of_group:
+        named = pl.col("workload").is_in(group["workload"].implode(), nulls_equal=True)
+        in_scope = control_status.lazy().join(
+            accounts.filter(named).lazy(), on="account_id", how="inner"
+        )
+        tables.append(
+            _scores(WORKLOAD_SCORES, keys, scopes.filter(named), in_scope, expected, context)
+        )
+    return pl.concat(tables).sort(WORKLOAD_SCORES.key)
 
 
 def organization_scores(
