@@ -14,8 +14,9 @@ from typing import Any
 import polars as pl
 
 from posture_pipeline.lake import layout
-from posture_pipeline.lake.raw_pages import raw_files, read_pages
-from posture_pipeline.lake.store import Commit, Lake, PartitionWriter
+from posture_pipeline.lake.processes import in_order, usable_cores
+from posture_pipeline.lake.raw_pages import pages_of, raw_files, read_file
+from posture_pipeline.lake.store import Commit, Lake, PartitionWriter, as_parquet
 from posture_pipeline.model.asff import parse_pages
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
@@ -23,6 +24,10 @@ from posture_pipeline.schemas import (
     QUARANTINE,
     RAW_FINDING_PAGES,
 )
+
+FILES_FOR_PROCESSES = 20
+"""Raw files from which on they are shared among processes: starting these takes as long as merging
+some ten."""
 
 ROWS_IN_MEMORY = (50_000, 250_000)
 """Findings held at once while splitting by account, at least and at most: 0.1 to 0.5 GB."""
@@ -52,8 +57,42 @@ class Merged:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _RawFile:
+    """One raw file: where it is, and what is in it."""
+
+    day: date
+    shard: str
+    path: str
+    first_page: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _MergedFile:
+    """What one raw file becomes.
+
+    Attributes:
+        parquet: A file with its findings; empty if it has none.
+        rows: How many these are.
+        keys: The hash of the key of each.
+        quarantine: Its records that were set aside.
+        records: All its records.
+    """
+
+    parquet: bytes
+    rows: int
+    keys: pl.Series
+    quarantine: pl.DataFrame
+    records: int
+
+
 def merge_pages(
-    lake: Lake, day: date, *, progress: Callable[[int], None] = lambda _: None
+    lake: Lake,
+    day: date,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Merged:
     """Merges each raw file of a day into one parquet file of findings; bad records set aside.
 
@@ -63,30 +102,34 @@ def merge_pages(
     Args:
         lake: Where the pages are, and where the tables go.
         day: The partition.
+        workers: Processes that share the files; null: one for each core, if there are
+            `FILES_FOR_PROCESSES`.
         progress: Told the number of records read so far, after each file.
 
     Raises:
         LakeError: The day was never collected.
+        PostureError: A process was killed.
     """
     raw = lake.require(RAW_FINDING_PAGES, day)
+    files = list(raw_files(lake, day))
+    if workers is None:
+        workers = usable_cores() if len(files) >= FILES_FOR_PROCESSES else 1
+    jobs = (
+        _RawFile(day, shard, path, first_page, read_file(lake, day, path))
+        for shard, path, first_page in files
+    )
     findings = lake.write(MERGED_FINDINGS, day)
     quarantine = lake.write(QUARANTINE, day)
     keys: list[tuple[str, pl.Series]] = []
     reasons: dict[str, int] = {}
     records = 0
-    for shard, path, first_page in raw_files(lake, day):
-        pages = read_pages(lake, day, path)
-        parsed = parse_pages(enumerate(pages, first_page), day=day, shard=shard)
-        records += parsed.records
-        if parsed.findings.height:
-            keys.append((findings.add(parsed.findings), _key_hash(parsed.findings)))
-        if parsed.quarantine.height:
-            quarantine.add(
-                parsed.quarantine.with_columns(
-                    pl.lit(path).alias("file"), pl.col("line") - first_page
-                )
-            )
-            for reason, count in parsed.quarantine["reason"].value_counts().iter_rows():
+    for merged in in_order(_merge_file, jobs, workers):
+        records += merged.records
+        if merged.rows:
+            keys.append((findings.add_parquet(merged.parquet, merged.rows), merged.keys))
+        if merged.quarantine.height:
+            quarantine.add(merged.quarantine)
+            for reason, count in merged.quarantine["reason"].value_counts().iter_rows():
                 reasons[reason] = reasons.get(reason, 0) + count
         progress(records)
     duplicates = _drop_duplicates(findings, keys)
@@ -106,6 +149,22 @@ def merge_pages(
         duplicates=duplicates,
         quarantined=quarantined,
         reasons=reasons,
+    )
+
+
+def _merge_file(file: _RawFile) -> _MergedFile:
+    """Merges one raw file; in memory alone, so that it can be done in any process."""
+    pages = enumerate(pages_of(file.data), file.first_page)
+    parsed = parse_pages(pages, day=file.day, shard=file.shard)
+    findings = parsed.findings
+    return _MergedFile(
+        parquet=as_parquet(MERGED_FINDINGS, file.day, findings) if findings.height else b"",
+        rows=findings.height,
+        keys=_key_hash(findings),
+        quarantine=parsed.quarantine.with_columns(
+            pl.lit(file.path).alias("file"), pl.col("line") - file.first_page
+        ),
+        records=parsed.records,
     )
 
 

@@ -179,6 +179,15 @@ def read_pages(lake: Lake, day: date, path: str) -> Iterator[bytes]:
     Raises:
         LakeError: The file is not there.
     """
+    return pages_of(read_file(lake, day, path))
+
+
+def read_file(lake: Lake, day: date, path: str) -> bytes:
+    """One raw file as it is stored, by its path as `raw_files` gives it.
+
+    Raises:
+        LakeError: The file is not there.
+    """
     full = f"{layout.partition(RAW_FINDING_PAGES, day)}/{path}"
     data = lake.get(full)
     if data is None:
@@ -186,6 +195,11 @@ def read_pages(lake: Lake, day: date, path: str) -> Iterator[bytes]:
 
         message = f"{lake.uri(full)} is gone, though the day's commit names it; collect the day."
         raise LakeError(message)
+    return data
+
+
+def pages_of(data: bytes) -> Iterator[bytes]:
+    """The pages in a raw file, in order, a few in memory at a time."""
     # By the line: to read all at once takes four times as long.
     stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
     for line in io.BufferedReader(stream, READ_BYTES):

@@ -598,9 +598,13 @@ class PartitionWriter:
 
     def add(self, rows: pl.DataFrame, name: str | None = None) -> str:
         """Writes a file with these rows, cast to the table's columns; returns its name."""
+        return self.add_parquet(as_parquet(self.table, self.day, rows), rows.height, name)
+
+    def add_parquet(self, data: bytes, rows: int, name: str | None = None) -> str:
+        """Writes a file that `as_parquet` made of so many rows; returns its name."""
         name = name or layout.part(self.files)
-        self._files[name] = self._write(name, rows)
-        self.rows += rows.height
+        self._files[name] = self._put(name, data)
+        self.rows += rows
         return name
 
     def add_all(self, files: Mapping[str, pl.DataFrame]) -> None:
@@ -643,14 +647,21 @@ class PartitionWriter:
 
     def _write(self, name: str, rows: pl.DataFrame) -> tuple[int, str]:
         """Writes a file; returns its bytes and its SHA-256."""
-        buffer = io.BytesIO()
-        frame = self.table.cast(rows)
-        if "date" in self.table.names:
-            frame = frame.with_columns(pl.lit(self.day, dtype=pl.Date()).alias("date"))
-        frame.write_parquet(buffer, compression="zstd")
-        data = buffer.getvalue()
+        return self._put(name, as_parquet(self.table, self.day, rows))
+
+    def _put(self, name: str, data: bytes) -> tuple[int, str]:
         self.lake.put(f"{self.folder}/{name}", data)
         return len(data), hashlib.sha256(data).hexdigest()
+
+
+def as_parquet(table: Table, day: date, rows: pl.DataFrame) -> bytes:
+    """Rows of a table's day as the bytes of a parquet file, with the declared columns."""
+    buffer = io.BytesIO()
+    frame = table.cast(rows)
+    if "date" in table.names:
+        frame = frame.with_columns(pl.lit(day, dtype=pl.Date()).alias("date"))
+    frame.write_parquet(buffer, compression="zstd")
+    return buffer.getvalue()
 
 
 def removal_of(commit: Commit) -> str | None:

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake.findings import (
@@ -115,6 +116,27 @@ def test_every_record_is_a_finding_a_duplicate_or_in_the_quarantine(
     assert result.quarantined == quarantine.height == sum(result.reasons.values())
     key = findings.select(pl.col("product_arn").fill_null(""), "finding_id")
     assert key.is_unique().all()
+
+
+def test_processes_that_share_the_files_make_the_same_rows(lake: Lake) -> None:
+    files = [
+        [
+            [finding(f"{number}-{page}-{row}", Title=str(row)) for row in range(5)]
+            + [finding("everywhere", UpdatedAt=f"2026-11-23T0{number}:00:00Z"), 7]
+            for page in range(3)
+        ]
+        for number in range(6)
+    ]
+    collect(lake, {"0": files[:4], "1": files[4:], "empty": [[[]]]})
+    one = merge_pages(lake, DAY, workers=1)
+    alone = [lake.read(table, DAY) for table in (MERGED_FINDINGS, QUARANTINE)]
+    two = merge_pages(lake, DAY, workers=2)
+    shared = [lake.read(table, DAY) for table in (MERGED_FINDINGS, QUARANTINE)]
+    for mine, theirs in zip(alone, shared, strict=True):
+        assert_frame_equal(theirs, mine)
+    assert (one.records, one.duplicates, one.quarantined) == (126, 17, 18)
+    assert (two.records, two.duplicates, two.reasons) == (126, 17, one.reasons)
+    assert two.findings.sha256 == one.findings.sha256
 
 
 def test_a_day_without_findings_is_merged_to_no_rows(lake: Lake) -> None:

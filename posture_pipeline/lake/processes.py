@@ -1,0 +1,85 @@
+"""Work shared among processes, results in the order of the work.
+
+For work that holds the interpreter's lock, such as turning JSON into columns. What the work is, is
+not decided here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import current_process, get_context, parent_process
+from typing import TypeVar
+
+from posture_pipeline.errors import PostureError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+WORKERS_AT_MOST = 4
+"""Processes at most: more would wait for the disk, and each takes some 0.1 GB of memory."""
+
+
+def usable_cores() -> int:
+    """How many processes are worth having; 1 where this process may not start any."""
+    if current_process().daemon:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, WORKERS_AT_MOST)
+
+
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
+    """The result of each job, in the order of the jobs.
+
+    With one worker the work is done here, when its result is asked for. With more, each worker is a
+    process of its own, and only a few jobs and results are in memory at a time.
+
+    Args:
+        work: A function of a module; it, the jobs and the results can be pickled.
+        jobs: Taken one by one, as workers become free.
+        workers: How many processes.
+
+    Raises:
+        PostureError: A process was killed, most likely for its memory.
+    """
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    # Not forked: threads of Polars and of the AWS client would be copied in the middle of anything.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(work, job))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        message = (
+            f"One of {workers} processes that work side by side was killed, most likely because "
+            "memory ran out. Run the day again on a machine with more; with one core there are no "
+            "such processes."
+        )
+        raise PostureError(message) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Makes a worker end with its parent, and leaves Ctrl-C to that one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A worker whose parent was killed would wait for its next job for good.
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
