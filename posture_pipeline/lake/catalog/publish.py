@@ -266,14 +266,23 @@ def _put_days(path: Path, lake: Lake, days: Iterable[date]) -> None:
     is_new = not path.exists()
     with duckdb.connect(str(path)) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        # One transaction: each of its own would wait for the disk, a hundred times a day.
-        connection.begin()
-        if is_new:
-            _create(connection)
+        # A transaction a day: one a statement would wait for the disk a hundred times, and one of
+        # all days would have a year of them in memory.
+        with _transaction(connection):
+            if is_new:
+                _create(connection)
         for day in days:
-            _put_day(connection, lake, day)
-        _create_views(connection, lake)
-        connection.commit()
+            with _transaction(connection):
+                _put_day(connection, lake, day)
+        with _transaction(connection):
+            _create_views(connection, lake)
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    yield
+    connection.commit()
 
 
 def _create(connection: duckdb.DuckDBPyConnection) -> None:
