@@ -96,6 +96,8 @@ def control_id(number: int) -> str:
 def make(lake: Lake, size: Size) -> Iterator[date]:
     """Writes the days into the lake one by one, as if they had been collected.
 
+    Days that are there from an earlier time, cut off, are not written again.
+
     Args:
         lake: Where to.
         size: How much history.
@@ -106,7 +108,11 @@ def make(lake: Lake, size: Size) -> Iterator[date]:
     accounts = _accounts(size)
     expected = _expected(size)
     before: Day | None = None
+    stored = set(lake.days(SCORE_CHANGE_CAUSES.name))
     for day, status, moved in _statuses(size, expected):
+        if {day, day + timedelta(days=1)} <= stored:
+            yield day
+            continue
         now = _day(size, day, status, accounts, expected)
         lake.replace(ORGANIZATION_ACCOUNTS, day, accounts)
         lake.replace(EXPECTED_CONTROLS, day, expected)
