@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from posture_pipeline.errors import InputError, LakeError
 from posture_pipeline.lake import layout
+from posture_pipeline.lake.catalog import publish
 from posture_pipeline.lake.catalog.publish import (
     DAILY_TABLES,
     LAKE_MACROS,
@@ -170,6 +171,25 @@ def test_days_published_in_any_order_and_again_give_exactly_their_rows(
     rebuild(lake)
     for name, rows in all_tables(lake).items():
         assert rows.equals(before[name]), name
+
+
+def test_a_catalog_with_many_holes_is_written_anew_with_the_same_rows(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for offset in range(4):
+        day = FIRST + timedelta(days=offset)
+        put_day(lake, day, failed(f"S3.{9 - offset}") | failed(account=TWO))
+        publish_day(lake, day)
+    before = all_tables(lake)
+    monkeypatch.setattr(publish, "COMPACTED_FROM_BYTES", 0)
+    monkeypatch.setattr(publish, "UNUSED_AT_MOST", -1.0)
+    publish_day(lake, FIRST)
+    for name, rows in all_tables(lake).items():
+        assert rows.equals(before[name]), name
+    stored = query(lake, "SELECT account_id, control_id FROM control_status_periods").rows()
+    assert stored == sorted(stored), "as they are asked for"
+    assert len(stored) == 4 + 1
+    assert catalog_files(lake) == [layout.CATALOG]
 
 
 def test_a_status_that_stays_is_one_period(lake: Lake) -> None:

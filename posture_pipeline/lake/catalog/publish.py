@@ -55,6 +55,12 @@ from posture_pipeline.schemas import (
 CATALOG_VERSION = 4
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
 
+UNUSED_AT_MOST = 0.2
+"""Share of the catalog's file that changes may leave empty before it is written anew."""
+
+COMPACTED_FROM_BYTES = 20_000_000
+"""Of a smaller catalog nobody minds the holes."""
+
 PUBLISHED_AT_MOST = 5
 """Times that a day is put into the catalog of a bucket because another run was first."""
 
@@ -133,6 +139,8 @@ def publish_day(lake: Lake, day: date) -> Path:
             path.unlink(missing_ok=True)
             days = lake.days(ORGANIZATION_SCORES.name)
         _put_days(path, lake, days)
+        if _share_unused(path) > UNUSED_AT_MOST:
+            _compact(path, lake)
 
     return _publish(lake, put)
 
@@ -147,6 +155,7 @@ def rebuild(lake: Lake) -> Path:
     def put(path: Path) -> None:
         path.unlink(missing_ok=True)
         _put_days(path, lake, lake.days(ORGANIZATION_SCORES.name))
+        _compact(path, lake)
 
     return _publish(lake, put)
 
@@ -276,6 +285,51 @@ def _put_days(path: Path, lake: Lake, days: Iterable[date]) -> None:
                 _put_day(connection, lake, day)
         with _transaction(connection):
             _create_views(connection, lake)
+
+
+def _share_unused(path: Path) -> float:
+    """How much of a catalog file holds nothing any more, 0 to 1; a small file always says 0."""
+    if path.stat().st_size < COMPACTED_FROM_BYTES:
+        return 0.0
+    with duckdb.connect(str(path), read_only=True) as connection:
+        row = connection.execute(
+            "SELECT free_blocks / greatest(total_blocks, 1) FROM pragma_database_size()"
+        ).fetchone()
+    return 0.0 if row is None else float(row[0])
+
+
+def _compact(path: Path, lake: Lake) -> None:
+    """Writes a catalog file anew, without the holes that changes left.
+
+    The periods are put in the order in which they are asked for, so that those of an account lie
+    together.
+    """
+    compact = path.with_name(path.name + ".compact")
+    compact.unlink(missing_ok=True)
+    try:
+        with duckdb.connect(str(compact)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            with _transaction(connection):
+                _create(connection)
+            connection.execute(f"ATTACH '{_quoted(str(path))}' AS loose (READ_ONLY)")
+            tables = connection.execute(
+                "SELECT schema_name || '.' || table_name FROM duckdb_tables() "
+                "WHERE database_name = 'loose' AND table_name <> 'catalog_version'"
+            ).fetchall()
+            with _transaction(connection):
+                for (table,) in tables:
+                    order = (
+                        "ORDER BY report, account_id, control_id, valid_from"
+                        if table == "main.control_status_periods"
+                        else ""
+                    )
+                    connection.execute(f"INSERT INTO {table} FROM loose.{table} {order}")
+            connection.execute("DETACH loose")
+            with _transaction(connection):
+                _create_views(connection, lake)
+        compact.replace(path)
+    finally:
+        compact.unlink(missing_ok=True)
 
 
 @contextmanager
