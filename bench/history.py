@@ -86,12 +86,28 @@ def questions(size: year.Size) -> list[Question]:
             20,
         ),
         Question(
-            "what changed in a month for one account",
+            "which controls changed in a month in one account",
+            lambda dice: (
+                f"FROM changed_controls('{report}', {two_days(dice)}) "
+                f"WHERE account_id = '{account(dice)}'"
+            ),
+            20,
+        ),
+        Question(
+            "which controls changed in a month in the organization",
+            lambda dice: (
+                f"SELECT control_id, status_before, status_after, count(*) "  # noqa: S608
+                f"FROM changed_controls('{report}', {two_days(dice)}) GROUP BY ALL"
+            ),
+            20,
+        ),
+        Question(
+            "why the score of one account changed in a month",
             lambda dice: f"FROM explain_account('{report}', '{account(dice)}', {two_days(dice)})",
             20,
         ),
         Question(
-            "what changed in a month for the organization",
+            "why the score of the organization changed in a month",
             lambda dice: f"FROM explain_organization('{report}', {two_days(dice)})",
             20,
         ),

@@ -69,6 +69,8 @@ packed tables |
 | scores_on(day) | macro: the workload scores of a day |
 | trend(workload, environment) | macro: a workload's scores over time |
 | worst_controls(day), worst_controls(from, to) | macro: the controls that fail in most accounts |
+| changed_controls(report, from, to) | macro: the controls with another status in an account on the\
+ second day |
 | explain(report, workload, environment, day), explain(..., from, to) | macro: why a workload's \
 score changed, by cause |
 | explain_account(report, account, ...) | macro: the same of an account |

@@ -265,6 +265,32 @@ def test_account_days_of_a_range_are_the_sum_of_its_days(days: SimulatedDays) ->
     assert (found["failing_account_days"] <= found["account_days"]).all()
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (0, 3), (1, 2), (2, 3), (1, 1)])
+def test_changed_controls_are_those_whose_status_differs_between_the_two_days(
+    days: SimulatedDays, first: int, last: int
+) -> None:
+    lake, key = days.lake, ["account_id", "control_id"]
+    seen = 0
+    for report in days.settings.reports:
+        before, after = (
+            lake.read(CONTROL_STATUS, DAYS[number])
+            .filter(pl.col("report") == report.name)
+            .select(*key, pl.col("status").cast(pl.String))
+            for number in (first, last)
+        )
+        differs = pl.col("status").ne_missing(pl.col("status_after"))
+        expected = before.join(
+            after.rename({"status": "status_after"}), on=key, how="full", coalesce=True
+        ).filter(differs)
+        found = query(
+            lake, f"FROM changed_controls('{report.name}', '{DAYS[first]}', '{DAYS[last]}')"
+        )
+        columns = [*key, "status_before", "status_after"]
+        assert found.select(columns).sort(key).rows() == expected.sort(key).rows()
+        seen += found.height
+    assert (seen > 0) == (first != last)
+
+
 # --- only what is asked for is read -----------------------------------------------------------
 
 LONG = [date(2025, 11, 1) + timedelta(days=number) for number in range(40)]

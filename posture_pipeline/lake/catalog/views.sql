@@ -14,6 +14,29 @@ FROM control_status_periods
 WHERE report = of_report AND valid_from <= CAST(day AS DATE)
     AND coalesce(valid_to, DATE '9999-12-31') >= CAST(day AS DATE);
 
+-- The controls whose status in an account is another one on the second of two observed days; without
+-- causes, so that it reads no file of the lake:
+-- FROM changed_controls('fsbp', '2026-10-23', '2026-11-23') WHERE account_id = '111122223333';
+CREATE OR REPLACE MACRO changed_controls(of_report, from_day, to_day) AS TABLE
+SELECT
+    account_id,
+    control_id,
+    max_by(severity, valid_from) AS severity,
+    max(status) FILTER (valid_from <= CAST(from_day AS DATE)) AS status_before,
+    max(status) FILTER (valid_from > CAST(from_day AS DATE)) AS status_after
+FROM control_status_periods
+WHERE report = of_report
+    -- A period of both days is no change, and one of neither says nothing.
+    AND CASE
+        WHEN valid_from <= CAST(from_day AS DATE)
+            THEN valid_to >= CAST(from_day AS DATE) AND valid_to < CAST(to_day AS DATE)
+        ELSE valid_from <= CAST(to_day AS DATE)
+            AND coalesce(valid_to, DATE '9999-12-31') >= CAST(to_day AS DATE)
+    END
+GROUP BY account_id, control_id
+HAVING status_before IS DISTINCT FROM status_after
+ORDER BY control_id, account_id;
+
 CREATE OR REPLACE VIEW accounts AS
 SELECT date, account_id, account_name, workload, environment, owner, workload_source
 FROM account_scores
