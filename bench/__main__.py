@@ -202,7 +202,11 @@ def _command(arguments: argparse.Namespace) -> str:
     """How to get the same figures again, without the places of this machine."""
     sizes = ",".join(f"{findings}x{accounts}" for findings, accounts in arguments.sizes)
     cores = ",".join(map(str, arguments.cores))
-    return f"python -m bench --sizes {sizes} --cores {cores} --repetitions {arguments.repetitions}"
+    command = f"python -m bench --sizes {sizes} --cores {cores}"
+    command += f" --repetitions {arguments.repetitions}"
+    if tuple(arguments.steps) != (*ONE_BY_ONE, *ONCE, *COLLECTING):
+        command += f" --steps '{','.join(arguments.steps)}'"
+    return command
 
 
 def _machine() -> dict[str, object]:
