@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -59,6 +60,9 @@ is ended after twenty hours."""
 NEEDED_DAYS = 2
 """Newest days whose findings always stay: the next day is compared with them."""
 
+SECONDS_OF_A_QUERY = 2.0
+"""More than a query takes from looking for its files to reading the commits."""
+
 REMOVED, PUT_TOGETHER, DELETED, LEFT = "removed", "compacted", "deleted", "left"
 
 UNREADABLE = (LakeError, OSError, pl.exceptions.PolarsError)
@@ -88,6 +92,15 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class _Month:
+    """A file of a month that was written: of which days, and what their commits shall say."""
+
+    table: Table
+    commits: dict[date, Commit]
+    changes: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Maintenance:
     """One maintenance of a lake.
 
@@ -97,6 +110,7 @@ class Maintenance:
         now: The time; it decides what is old.
         dry_run: Only tell what would be done.
         tell: Takes lines of progress.
+        wait: Waits for so many seconds.
     """
 
     lake: Lake
@@ -104,6 +118,7 @@ class Maintenance:
     now: datetime
     dry_run: bool = False
     tell: Callable[[str], None] = lambda _: None
+    wait: Callable[[float], None] = time.sleep
 
     def all(self) -> list[Done]:
         """Everything, in order."""
@@ -170,9 +185,19 @@ class Maintenance:
         newest = self.newest_day()
         if newest is None:
             return []
-        return [done for table in COMPACTED for done in self._compacted(table, newest)]
+        written: list[_Month] = []
+        done = [each for table in COMPACTED for each in self._compacted(table, newest, written)]
+        if written:
+            # A query finds its files and then reads the commits: those must not name a file that
+            # was not there yet when it looked.
+            self.wait(SECONDS_OF_A_QUERY)
+        for month in written:
+            for day, commit in month.commits.items():
+                change = partial(_changed, was=commit, changes=month.changes)
+                self.lake.recommit(month.table.name, day, change)
+        return done
 
-    def _compacted(self, table: Table, newest: date) -> Iterator[Done]:
+    def _compacted(self, table: Table, newest: date, written: list[_Month]) -> Iterator[Done]:
         runs = _runs_by_day(self.lake, table.name)
         months: dict[str, list[date]] = {}
         for day in sorted(runs):
@@ -187,12 +212,15 @@ class Maintenance:
                 of_runs = {commit.month_run for commit in commits.values()}
                 if not commits or (len(of_runs) == 1 and None not in of_runs):
                     continue
-                yield self._compacted_month(table, commits)
+                yield self._compacted_month(table, commits, written)
             except UNREADABLE as error:
                 why = f"{error} See posture doctor."
                 yield Done(LEFT, table.name, tuple(days), 0, 0, why)
 
-    def _compacted_month(self, table: Table, commits: dict[date, Commit]) -> Done:
+    def _compacted_month(
+        self, table: Table, commits: dict[date, Commit], written: list[_Month]
+    ) -> Done:
+        """Writes the file of a month, which nobody reads yet."""
         done = Done(
             PUT_TOGETHER,
             table.name,
@@ -215,8 +243,7 @@ class Maintenance:
             "bytes": len(data),
             "sha256": hash_of_files({layout.part(0): hashlib.sha256(data).hexdigest()}),
         }
-        for day, commit in commits.items():
-            self.lake.recommit(table.name, day, partial(_changed, was=commit, changes=changes))
+        written.append(_Month(table, commits, changes))
         return done
 
     def _month_file(self, table: Table, commits: dict[date, Commit]) -> bytes:

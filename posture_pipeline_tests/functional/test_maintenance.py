@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -133,7 +134,9 @@ def parquet(lake: Lake, table: Table = TABLE) -> list[str]:
 
 
 def maintenance(lake: Lake, *, now: datetime = NOW, **others: Any) -> Maintenance:
-    return Maintenance(lake, **{"retention": FOREVER, "now": now, **others})
+    """Without the wait for queries that are under way: few tests have any."""
+    defaults = {"retention": FOREVER, "now": now, "wait": lambda _: None}
+    return Maintenance(lake, **{**defaults, **others})
 
 
 def after_grace(moment: datetime | None = None) -> datetime:
@@ -359,6 +362,31 @@ def test_a_maintenance_killed_at_any_write_loses_nothing_and_the_next_one_ends_i
     assert dies_at > WRITES
 
 
+def test_commits_name_the_file_of_a_month_only_when_queries_under_way_are_through(
+    lake: Lake,
+) -> None:
+    """One that looked for its files before that one was there would find no row of the month."""
+    before = fill(lake, tables=(TABLE, ORGANIZATION_SCORES))
+    waited = []
+
+    def wait(seconds: float) -> None:
+        commits = [lake.commit_of(TABLE.name, day) for day in JANUARY]
+        assert {each.month_run for each in commits if each is not None} == {None}
+        assert list(Path(lake.root, TABLE.name).glob("month=*/run=*/*.parquet"))
+        waited.append(seconds)
+
+    assert maintenance(lake, wait=wait).compact()
+    assert len(waited) == 1, "once for all tables"
+    assert waited[0] > 0
+    for day in JANUARY:
+        commit = lake.commit_of(TABLE.name, day)
+        assert commit is None or commit.month_run is not None
+        if commit is not None:
+            assert_frame_equal(lake.read(TABLE, day), before[TABLE.name, day])
+    assert maintenance(lake, wait=wait).compact() == []
+    assert len(waited) == 1, "nothing to do is nothing to wait for"
+
+
 def test_readers_in_other_threads_never_see_a_difference(small: Watched, tmp_path: Path) -> None:
     watched = copy_of(small, tmp_path / "lake")
     over, failed, reads = threading.Event(), list[BaseException](), list[int]()
@@ -377,7 +405,7 @@ def test_readers_in_other_threads_never_see_a_difference(small: Watched, tmp_pat
         thread.start()
     try:
         for number in range(4):
-            assert maintenance(watched.lake).all()
+            assert maintenance(watched.lake, wait=time.sleep).all()
             # One day more in the month: it has to be compacted anew.
             watched.lake.replace(TABLE, JANUARY[2] + timedelta(days=number), rows(TABLE, 2))
     finally:
