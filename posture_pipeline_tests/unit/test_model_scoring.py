@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from posture_pipeline.model import scoring
 from posture_pipeline.model.asff import parse_pages
@@ -476,6 +477,33 @@ def test_scores_stay_within_bounds_and_the_workload_is_the_union(
     }
     assert workload["failed"].to_list() == [len(failing & set(CONTROLS))]
     assert organization["failed"].to_list() == workload["failed"].to_list()
+
+
+PLACES = st.tuples(st.sampled_from(("shop", "bank", "depot")), st.sampled_from(("test", "live")))
+
+
+@given(st.lists(PLACES, max_size=9), st.integers(1, 4), st.data())
+@settings(max_examples=40, deadline=None)
+def test_how_many_accounts_are_scored_together_changes_no_workload(
+    places: list[tuple[str, str]], together: int, data: st.DataObject
+) -> None:
+    ids = [f"{number:012d}" for number in range(len(places))]
+    known = accounts(*ids).with_columns(
+        workload=pl.Series([workload for workload, _ in places], dtype=pl.String),
+        environment=pl.Series([environment for _, environment in places], dtype=pl.String),
+    )
+    rows = [
+        finding(control, data.draw(st.sampled_from(KINDS)), account_id=account)
+        for account in ids
+        for control in CONTROLS
+    ]
+    expected = controls(*CONTROLS, report=STANDARD)
+    _, whole, _ = all_scores(rows, expected, known, STANDARD)
+    assert set(whole.select("workload", "environment").rows()) == set(places)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scoring, "ACCOUNTS_AT_ONCE", together)
+        _, parts, _ = all_scores(rows, expected, known, STANDARD)
+    assert_frame_equal(parts, whole)
 
 
 def asff(row: dict[str, Any], number: int, *, consolidated: bool) -> dict[str, Any]:
