@@ -72,7 +72,8 @@ clean: ## Remove the environment, the caches and the demo
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Everything is in the lock with its hashes, uv among it, so nothing is resolved here. uv is quick;
-# where it has no wheel or cannot reach the index that pip is set up for, pip does the same.
+# where it has no wheel or cannot reach the index that pip is set up for, pip does the same. Both
+# compile the modules: where Python may not keep what it compiled, every start would take twice as long.
 $(STAMP): requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 1; }
@@ -81,7 +82,7 @@ $(STAMP): requirements.lock setup.cfg pyproject.toml
 	@echo "Setting up $(VENV) ..."
 	@awk '/^uv==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > $(VENV)/uv.lock
 	@{ $(PIP) --require-hashes --no-deps -r $(VENV)/uv.lock \
-		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-deps -r requirements.lock; } \
+		&& $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-deps -r requirements.lock; } \
 		|| $(PIP) --require-hashes --no-deps -r requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)

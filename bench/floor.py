@@ -77,7 +77,7 @@ def _timed(work: Callable[[], object]) -> float:
 def _written(place: Place) -> float:
     """Seconds to write all merged rows once, 10,000 a file, from memory to memory."""
     from bench.organization import FIRST_DAY
-    from posture_pipeline.lake.store import Lake
+    from posture_pipeline.lake.store import ZSTD_LEVEL, Lake
     from posture_pipeline.schemas import MERGED_FINDINGS
 
     lake = Lake(place.settings.lake)
@@ -88,7 +88,7 @@ def _written(place: Place) -> float:
     seconds = 0.0
 
     def write(frame: pl.DataFrame) -> None:
-        frame.write_parquet(io.BytesIO(), compression="zstd")
+        frame.write_parquet(io.BytesIO(), compression="zstd", compression_level=ZSTD_LEVEL)
 
     with ThreadPoolExecutor(place.cores) as pool:
         for first in range(0, len(files), 20):

@@ -68,7 +68,8 @@ def measured_command(step: str, command: Sequence[str], cores: int) -> Measured:
     """
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     environment = {
-        **os.environ,
+        # Where it is set, Python compiles every module anew at each start.
+        **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
         "POLARS_MAX_THREADS": str(cores),
         "PYTHONPATH": str(Path(__file__).parents[1]),
         "PYTHONWARNINGS": "ignore",

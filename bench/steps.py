@@ -270,8 +270,11 @@ def _write_again(files: list[Path], to: Path, threads: int) -> None:
 
     import polars as pl
 
+    from posture_pipeline.lake.store import ZSTD_LEVEL
+
     def again(path: Path) -> None:
-        pl.read_parquet(path).write_parquet(to / path.name, compression="zstd")
+        rows = pl.read_parquet(path)
+        rows.write_parquet(to / path.name, compression="zstd", compression_level=ZSTD_LEVEL)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(again, files))

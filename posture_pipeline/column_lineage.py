@@ -41,7 +41,15 @@ _VERDICT = ("compliance_status", "workflow_status", "record_state")
 _SCORES = {
     **_same(
         CONTROL_STATUS,
-        ("report", "report_kind", "failed_findings", "suppressed_findings", "carried_findings"),
+        (
+            "report",
+            "report_kind",
+            "failed_findings",
+            "suppressed_findings",
+            "carried_findings",
+            "passed_resources",
+            "failed_resources",
+        ),
     ),
     **dict.fromkeys(
         ("score", "console_score", "passed", "failed", "unknown", "no_data"),

@@ -13,7 +13,7 @@ import polars as pl
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Stored with every commit. Raised when a table gains columns."""
 
 SEPARATOR = " "
@@ -256,7 +256,7 @@ _SCORE_COLUMNS = (
     Column(
         "resource_score",
         pl.Float64(),
-        "100 x passed / (passed + failed) over (control, resource) pairs.",
+        "100 x passed_resources / (passed_resources + failed_resources).",
     ),
     Column("reason", pl.String(), "Why there is no score; null when there is one."),
     Column("passed", pl.Int32(), "Controls PASSED, the assumed ones among them."),
@@ -286,6 +286,8 @@ _SCORE_COLUMNS = (
     Column("carried_findings", pl.Int64(), "Carried failures; not among failed_findings."),
     Column("last_score", pl.Float64(), "Where there is no score: the last one there was."),
     Column("last_score_date", pl.Date(), "The day of last_score."),
+    Column("passed_resources", pl.Int64(), "(control, resource) pairs that passed."),
+    Column("failed_resources", pl.Int64(), "(control, resource) pairs that failed."),
 )
 
 _REPORT = Column("report", pl.String(), "Slug of the report.")

@@ -14,7 +14,12 @@ from typing import Any
 import polars as pl
 
 from posture_pipeline.lake import layout
-from posture_pipeline.lake.processes import in_order, usable_cores
+from posture_pipeline.lake.processes import (
+    in_order,
+    in_order_by_threads,
+    usable_cores,
+    usable_processes,
+)
 from posture_pipeline.lake.raw_pages import pages_of, raw_files, read_file
 from posture_pipeline.lake.store import Commit, Lake, PartitionWriter, as_parquet
 from posture_pipeline.model.asff import parse_pages
@@ -113,7 +118,7 @@ def merge_pages(
     raw = lake.require(RAW_FINDING_PAGES, day)
     files = list(raw_files(lake, day))
     if workers is None:
-        workers = usable_cores() if len(files) >= FILES_FOR_PROCESSES else 1
+        workers = usable_processes() if len(files) >= FILES_FOR_PROCESSES else 1
     jobs = (
         _RawFile(day, shard, path, first_page, read_file(lake, day, path))
         for shard, path, first_page in files
@@ -169,15 +174,16 @@ def _merge_file(file: _RawFile) -> _MergedFile:
 
 
 def split_by_account(
-    lake: Lake, day: date, *, rows_in_memory: int | None = None
+    lake: Lake, day: date, *, rows_in_memory: int | None = None, workers: int | None = None
 ) -> tuple[Commit, int]:
     """Writes the findings of a day once more, one parquet file an account.
 
     Args:
         lake: Where both tables are.
         day: The partition.
-        rows_in_memory: Findings held at once, unless one account has more; null: see
-            `ROWS_IN_MEMORY`.
+        rows_in_memory: Findings that a worker holds at once, unless one account has more; null:
+            see `ROWS_IN_MEMORY`.
+        workers: Threads that share the accounts; null: one for each core.
 
     Returns:
         The commit and the number of accounts.
@@ -195,15 +201,21 @@ def split_by_account(
     if rows_in_memory is None:
         least, most = ROWS_IN_MEMORY
         rows_in_memory = min(most, max(least, merged.rows // PASSES))
-    for first, last in account_ranges(counts, rows_in_memory):
-        of_range = pl.col("account_id").is_between(pl.lit(first), pl.lit(last))
-        accounts = (
-            scan.filter(of_range)
-            .collect(engine="streaming")
-            .sort("account_id", maintain_order=True)
-            .partition_by("account_id")
-        )
-        writer.add_all({layout.account_part(each["account_id"][0]): each for each in accounts})
+
+    def files_of(accounts: tuple[str, str]) -> tuple[dict[str, bytes], int]:
+        first, last = accounts
+        findings = scan.filter(pl.col("account_id").is_between(pl.lit(first), pl.lit(last)))
+        rows = findings.collect(engine="streaming")
+        by_account = rows.partition_by("account_id", maintain_order=True, as_dict=True)
+        return {
+            layout.account_part(str(account)): as_parquet(ACCOUNT_FINDINGS, day, of_account)
+            for (account,), of_account in by_account.items()
+        }, rows.height
+
+    ranges = account_ranges(counts, rows_in_memory)
+    workers = usable_cores() if workers is None else workers
+    for files, rows in in_order_by_threads(files_of, ranges, workers):
+        writer.add_all_parquet(files, rows)
     carried = {name: merged.details[name] for name in CARRIED if name in merged.details}
     commit = writer.commit({**carried, "accounts": counts.height, "merged_run": merged.run})
     return commit, counts.height

@@ -1,17 +1,18 @@
-"""Work shared among processes, results in the order of the work.
+"""Work shared among processes or threads, results in the order of the work.
 
-For work that holds the interpreter's lock, such as turning JSON into columns. What the work is, is
-not decided here.
+Processes for work that holds the interpreter's lock, such as turning JSON into columns; threads for
+work that does not, such as writing parquet. What the work is, is not decided here.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import current_process, get_context, parent_process
 from typing import TypeVar
@@ -22,15 +23,22 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 WORKERS_AT_MOST = 4
-"""Processes at most: more would wait for the disk, and each takes some 0.1 GB of memory."""
+"""Workers at most: more would wait for the disk, and a process takes some 0.1 GB of memory."""
+
+OBJECTS_BETWEEN_COLLECTIONS = 100_000
+"""Objects that a process makes before Python looks for unreachable circles among them: decoding
+makes many objects and no circles."""
 
 
 def usable_cores() -> int:
-    """How many processes are worth having; 1 where this process may not start any."""
-    if current_process().daemon:
-        return 1
+    """How many workers are worth having."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return min(cores or 1, WORKERS_AT_MOST)
+
+
+def usable_processes() -> int:
+    """How many processes are worth having; 1 where this process may not start any."""
+    return 1 if current_process().daemon else usable_cores()
 
 
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
@@ -52,14 +60,8 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         return
     # Not forked: threads of Polars and of the AWS client would be copied in the middle of anything.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
-    waiting: deque[Future[Result]] = deque()
     try:
-        for job in jobs:
-            waiting.append(pool.submit(work, job))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        yield from _in_order(pool, work, jobs, 2 * workers)
     except BrokenProcessPool as error:
         message = (
             f"One of {workers} processes that work side by side was killed, most likely because "
@@ -71,9 +73,36 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         pool.shutdown(cancel_futures=True)
 
 
+def in_order_by_threads(
+    work: Callable[[Job], Result], jobs: Iterable[Job], workers: int
+) -> Iterator[Result]:
+    """The same, by threads of this process."""
+    if workers == 1:
+        yield from map(work, jobs)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from _in_order(pool, work, jobs, 2 * workers)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: Executor, work: Callable[[Job], Result], jobs: Iterable[Job], ahead: int
+) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    for job in jobs:
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(work, job))
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def _begin() -> None:
     """Makes a worker end with its parent, and leaves Ctrl-C to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -577,3 +577,25 @@ def test_scores_of_an_earlier_method_are_in_the_catalog(published: Lake) -> None
         (DAY, "organization", "1", 40.0)
     ]
     assert query(published, "SELECT score FROM organization_scores").item() == 60.0
+
+
+@pytest.mark.parametrize("table", [ACCOUNT_SCORES, WORKLOAD_SCORES])
+def test_the_share_of_resources_is_as_in_the_lake_with_its_counts_and_without(
+    published: Lake, table: Table
+) -> None:
+    """Scores of the first versions have no counts of resources, withheld ones no share."""
+    names = ["counted", "withheld", "none", "old"]
+    rows = pl.DataFrame(
+        {
+            "report": names,
+            "reason": [None, "silent", None, None],
+            "passed_resources": [1, 1, 0, None],
+            "failed_resources": [2, 2, 0, None],
+            "resource_score": [100 / 3, None, None, 200 / 3],
+        }
+    )
+    published.replace(table, DAY, rows)
+    publish_day(published, DAY)
+    asked = f"SELECT report, resource_score FROM {table.name} ORDER BY report"  # noqa: S608
+    found = dict(query(published, asked).rows())
+    assert found == dict(rows.select("report", "resource_score").rows())

@@ -303,12 +303,13 @@ def many_accounts(lake: Lake, counts: dict[str, int]) -> None:
 COUNTS = {"012345678901": 5, "000000000001": 2, "111122223333": 9, "999999999999": 1}
 
 
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("rows_in_memory", [1, 2, 5, 7, 10_000])
 def test_the_account_files_hold_the_same_rows_one_file_an_account(
-    lake: Lake, rows_in_memory: int
+    lake: Lake, rows_in_memory: int, workers: int
 ) -> None:
     many_accounts(lake, COUNTS)
-    commit, accounts = split_by_account(lake, DAY, rows_in_memory=rows_in_memory)
+    commit, accounts = split_by_account(lake, DAY, rows_in_memory=rows_in_memory, workers=workers)
     assert (commit.rows, commit.files, accounts) == (sum(COUNTS.values()), 4, 4)
     key = list(MERGED_FINDINGS.key)
     assert (

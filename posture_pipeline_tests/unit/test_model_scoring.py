@@ -325,7 +325,9 @@ def test_a_resource_with_two_findings_of_a_control_is_one_pair() -> None:
         finding("S3.1", resource_id="other"),
         finding("S3.1", "WARNING", resource_id="third"),
     ]
-    assert score_of(rows, controls("S3.1"))["resource_score"] == 50.0
+    score = score_of(rows, controls("S3.1"))
+    assert score["resource_score"] == 50.0
+    assert (score["passed_resources"], score["failed_resources"]) == (1, 1)
 
 
 def test_the_control_set_hash_is_of_the_enabled_controls_in_any_order() -> None:
@@ -416,6 +418,17 @@ def test_scoring_all_reports_at_once_is_the_same_as_one_by_one() -> None:
     )
     alone = [statuses(rows, expected, report, known) for report in (STANDARD, PACK)]
     assert together.equals(pl.concat(alone))
+
+
+def test_the_filter_of_a_report_may_ask_for_what_decides_no_status() -> None:
+    rows = [finding("a", title="kept"), finding("a", "FAILED", title="left out", resource_id="r2")]
+    title = {"Title": [{"Value": "kept", "Comparison": "EQUALS"}]}
+    only_kept = Report(name="kept", standard=STANDARD.standard, filter=title)
+    expected = pl.concat([controls("a"), controls("a", report=only_kept)])
+    found = scoring.control_status_of_reports(
+        frame(rows), expected, (STANDARD, only_kept), accounts(ONE), day=DAY
+    )
+    assert found.select("report", "status").rows() == [("fsbp", "FAILED"), ("kept", "PASSED")]
 
 
 # --- properties --------------------------------------------------------------------------------

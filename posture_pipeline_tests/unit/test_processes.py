@@ -1,4 +1,4 @@
-"""Work shared among processes."""
+"""Work shared among processes and threads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,23 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from posture_pipeline.errors import PostureError
-from posture_pipeline.lake.processes import WORKERS_AT_MOST, in_order, usable_cores
+from posture_pipeline.lake.processes import (
+    WORKERS_AT_MOST,
+    in_order,
+    in_order_by_threads,
+    usable_cores,
+    usable_processes,
+)
+
+Shared = Callable[[Callable[[int], Any], Iterable[int], int], Iterator[Any]]
 
 JOBS = 40
 SECONDS_UNTIL_IT_HANGS = 120
@@ -43,7 +53,20 @@ def test_results_come_in_the_order_of_the_jobs(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_jobs_are_taken_as_they_are_needed(workers: int) -> None:
+def test_threads_are_of_this_process_and_keep_the_order_too(workers: int) -> None:
+    found = list(in_order_by_threads(process_of, range(JOBS), workers))
+    assert found == [(job, os.getpid()) for job in range(JOBS)]
+
+
+def test_threads_work_side_by_side() -> None:
+    """Each of two jobs waits for the other one."""
+    both = threading.Barrier(2, timeout=SECONDS_UNTIL_IT_HANGS)
+    assert sorted(in_order_by_threads(lambda _: both.wait(), range(2), 2)) == [0, 1]
+
+
+@pytest.mark.parametrize("shared", [in_order, in_order_by_threads])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_jobs_are_taken_as_they_are_needed(workers: int, shared: Shared) -> None:
     """So that few of them are in memory."""
     taken: list[int] = []
 
@@ -52,16 +75,17 @@ def test_jobs_are_taken_as_they_are_needed(workers: int) -> None:
             taken.append(job)
             yield job
 
-    results = in_order(process_of, jobs(), workers)
+    results = shared(process_of, jobs(), workers)
     next(results)
     assert len(taken) < JOBS / 2
     assert len(list(results)) == JOBS - 1
 
 
+@pytest.mark.parametrize("shared", [in_order, in_order_by_threads])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_error_of_the_work_is_the_error_here(workers: int) -> None:
+def test_an_error_of_the_work_is_the_error_here(workers: int, shared: Shared) -> None:
     with pytest.raises(ValueError, match="three"):
-        list(in_order(fails_on_three, range(JOBS), workers))
+        list(shared(fails_on_three, range(JOBS), workers))
 
 
 def test_a_worker_that_is_killed_is_said_so() -> None:
@@ -70,7 +94,7 @@ def test_a_worker_that_is_killed_is_said_so() -> None:
 
 
 def test_there_are_some_workers_and_not_too_many() -> None:
-    assert 1 <= usable_cores() <= WORKERS_AT_MOST
+    assert 1 <= usable_processes() <= usable_cores() <= WORKERS_AT_MOST
 
 
 PARENT = """

@@ -31,11 +31,13 @@ class Packed:
         table: The table; it has a column `date`.
         shared: Columns that repeat together, by the name of what they are.
         derived: Columns that follow from others of the row, as SQL.
+        derived_if: Columns that do in some rows: when, and the SQL. Others keep the value.
     """
 
     table: Table
     shared: Mapping[str, tuple[str, ...]]
     derived: Mapping[str, str] = field(default_factory=dict)
+    derived_if: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def create(self, sql_type: Callable[[Column], str]) -> Iterator[str]:
         """The statements that make its tables, and the view.
@@ -51,10 +53,7 @@ class Packed:
         keys = ", ".join(f"{name}_key INTEGER" for name in self.shared)
         own = "".join(f", {each} {types[each]}" for each in self._own)
         yield f"CREATE TABLE {self._rows} ({keys}{own})"
-        asked = ", ".join(
-            f"{self.derived[each]} AS {each}" if each in self.derived else each
-            for each in self.table.names
-        )
+        asked = ", ".join(f"{self._asked(each)} AS {each}" for each in self.table.names)
         joins = " ".join(f"JOIN {self._values(name)} USING ({name}_key)" for name in self.shared)
         yield f"CREATE VIEW {self.table.name} AS SELECT {asked} FROM {self._rows} {joins}"  # noqa: S608
 
@@ -70,7 +69,7 @@ class Packed:
             new = f"(SELECT {names} FROM {rows} EXCEPT SELECT {names} FROM {values} ORDER BY ALL)"  # noqa: S608
             yield f"INSERT INTO {values} SELECT {highest} + row_number() OVER (), * FROM {new}"  # noqa: S608
         keys = ", ".join(f"{name}_values.{name}_key" for name in self.shared)
-        own = "".join(f", {rows}.{each}" for each in self._own)
+        own = "".join(f", {self._kept(each, rows)}" for each in self._own)
         joins = " ".join(
             f"JOIN {self._values(name)} AS {name}_values ON "
             + " AND ".join(f"{name}_values.{c} IS NOT DISTINCT FROM {rows}.{c}" for c in columns)
@@ -81,6 +80,20 @@ class Packed:
     def delete(self) -> str:
         """The statement that takes the day of its one parameter out."""
         return f"DELETE FROM {self._rows} WHERE date = ?"  # noqa: S608
+
+    def _asked(self, column: str) -> str:
+        """SQL of a column, from what is kept."""
+        if column in self.derived_if:
+            when, value = self.derived_if[column]
+            return f"CASE WHEN {when} THEN {value} ELSE {column} END"
+        return self.derived.get(column, column)
+
+    def _kept(self, column: str, rows: str) -> str:
+        """SQL of what is kept of a column, from the rows as they come."""
+        kept = f"{rows}.{column}"
+        if column in self.derived_if:
+            return f"CASE WHEN {self.derived_if[column][0]} THEN NULL ELSE {kept} END"
+        return kept
 
     @property
     def _own(self) -> list[str]:
@@ -123,6 +136,14 @@ _OF_COUNTS = {
     "no_data": f"expected - {_COUNTED}",
     "failed_low": "failed_findings - failed_critical - failed_high - failed_medium",
 }
+_PAIRS = "(passed_resources + failed_resources)"
+_OF_RESOURCES = {
+    # Scores of the first versions have no counts of resources.
+    "resource_score": (
+        f"reason IS NULL AND {_PAIRS} > 0",
+        f"100.0::DOUBLE * passed_resources / {_PAIRS}",
+    ),
+}
 
 
 def _whole(table: Table) -> tuple[str, ...]:
@@ -132,11 +153,17 @@ def _whole(table: Table) -> tuple[str, ...]:
 PACKED = {
     packed.table.name: packed
     for packed in (
-        Packed(ACCOUNT_SCORES, {"report": _OF_REPORT, "account": _OF_ACCOUNT}, _OF_COUNTS),
+        Packed(
+            ACCOUNT_SCORES,
+            {"report": _OF_REPORT, "account": _OF_ACCOUNT},
+            _OF_COUNTS,
+            _OF_RESOURCES,
+        ),
         Packed(
             WORKLOAD_SCORES,
             {"report": _OF_REPORT, "workload": ("workload", "environment")},
             _OF_COUNTS,
+            _OF_RESOURCES,
         ),
         # From day to day hardly anything of these changes.
         Packed(EXPECTED_CONTROLS, {"control": _whole(EXPECTED_CONTROLS)}),

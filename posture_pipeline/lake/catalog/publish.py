@@ -52,7 +52,7 @@ from posture_pipeline.schemas import (
     Table,
 )
 
-CATALOG_VERSION = 4
+CATALOG_VERSION = 5
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
 
 UNUSED_AT_MOST = 0.2
