@@ -62,6 +62,8 @@ packed tables |
 | earlier_scores | table: scores of a day as earlier versions of the method made them |
 | control_status_periods | table: a status of a control in an account from `valid_from` to \
 `valid_to`, both observed days; null: until the newest |
+| control_days | table: in how many accounts a control failed on a day, and in how many it had \
+data |
 | observed_days | table: the days that were scored |
 | catalog_version | table: the version of these tables |
 | control_status | view: control_status_periods as a row a day, without the counts of findings |

@@ -35,7 +35,8 @@ FILES_FOR_PROCESSES = 20
 some ten."""
 
 ROWS_IN_MEMORY = (50_000, 250_000)
-"""Findings held at once while splitting by account, at least and at most: 0.1 to 0.5 GB."""
+"""Findings held at once while splitting by account: by a worker at least, by all of them at most.
+0.1 to 0.5 GB."""
 
 PASSES = 40
 """Groups of accounts that a day is split in, as far as memory allows: each reads anew."""
@@ -198,9 +199,10 @@ def split_by_account(
     if counts.is_empty():
         # In a folder like every other file: DuckDB wants the same partitions in all paths.
         writer.add(ACCOUNT_FINDINGS.empty(), layout.account_part(NO_ACCOUNT))
+    workers = usable_cores() if workers is None else workers
     if rows_in_memory is None:
         least, most = ROWS_IN_MEMORY
-        rows_in_memory = min(most, max(least, merged.rows // PASSES))
+        rows_in_memory = min(most // workers, max(least, merged.rows // PASSES))
 
     def files_of(accounts: tuple[str, str]) -> tuple[dict[str, bytes], int]:
         first, last = accounts
@@ -213,7 +215,6 @@ def split_by_account(
         }, rows.height
 
     ranges = account_ranges(counts, rows_in_memory)
-    workers = usable_cores() if workers is None else workers
     for files, rows in in_order_by_threads(files_of, ranges, workers):
         writer.add_all_parquet(files, rows)
     carried = {name: merged.details[name] for name in CARRIED if name in merged.details}

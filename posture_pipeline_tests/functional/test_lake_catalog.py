@@ -116,7 +116,8 @@ def in_view(lake: Lake) -> pl.DataFrame:
 def all_tables(lake: Lake) -> dict[str, pl.DataFrame]:
     """Everything in the catalog, each table in the order of its columns."""
     names = [table.name for table in DAILY_TABLES]
-    names += ["control_status", "control_status_periods", "observed_days", "accounts"]
+    names += ["control_status", "control_status_periods", "control_days", "observed_days"]
+    names += ["accounts"]
     with open_catalog(lake) as connection:
         return {name: connection.sql(f"FROM {name} ORDER BY ALL").pl() for name in names}
 

@@ -265,6 +265,19 @@ def test_account_days_of_a_range_are_the_sum_of_its_days(days: SimulatedDays) ->
     assert (found["failing_account_days"] <= found["account_days"]).all()
 
 
+def test_failing_accounts_of_a_range_failed_on_one_of_its_days(days: SimulatedDays) -> None:
+    lake = days.lake
+    found = query(lake, f"FROM worst_controls('{DAYS[1]}', '{DAYS[3]}')")
+    failed = pl.concat(
+        lake.read(CONTROL_STATUS, day).filter(pl.col("status") == "FAILED") for day in DAYS[1:4]
+    )
+    expected = failed.group_by("report", "control_id").agg(
+        failing_accounts=pl.col("account_id").n_unique()
+    )
+    columns = ["report", "control_id", "failing_accounts"]
+    assert found.select(columns).sort(columns).rows() == expected.sort(columns).rows()
+
+
 @pytest.mark.parametrize(("first", "last"), [(0, 1), (0, 3), (1, 2), (2, 3), (1, 1)])
 def test_changed_controls_are_those_whose_status_differs_between_the_two_days(
     days: SimulatedDays, first: int, last: int

@@ -17,25 +17,28 @@ WHERE report = of_report AND valid_from <= CAST(day AS DATE)
 -- The controls whose status in an account is another one on the second of two observed days; without
 -- causes, so that it reads no file of the lake:
 -- FROM changed_controls('fsbp', '2026-10-23', '2026-11-23') WHERE account_id = '111122223333';
+-- Periods of both days are no change and are left out at once, so that few have to be joined.
 CREATE OR REPLACE MACRO changed_controls(of_report, from_day, to_day) AS TABLE
 SELECT
     account_id,
     control_id,
-    max_by(severity, valid_from) AS severity,
-    max(status) FILTER (valid_from <= CAST(from_day AS DATE)) AS status_before,
-    max(status) FILTER (valid_from > CAST(from_day AS DATE)) AS status_after
-FROM control_status_periods
-WHERE report = of_report
-    -- A period of both days is no change, and one of neither says nothing.
-    AND CASE
-        WHEN valid_from <= CAST(from_day AS DATE)
-            THEN valid_to >= CAST(from_day AS DATE) AND valid_to < CAST(to_day AS DATE)
-        ELSE valid_from <= CAST(to_day AS DATE)
-            AND coalesce(valid_to, DATE '9999-12-31') >= CAST(to_day AS DATE)
-    END
-GROUP BY account_id, control_id
-HAVING status_before IS DISTINCT FROM status_after
-ORDER BY control_id, account_id;
+    coalesce(after.severity, before.severity) AS severity,
+    before.status AS status_before,
+    after.status AS status_after
+FROM (
+    SELECT account_id, control_id, severity, status
+    FROM control_status_periods
+    WHERE report = of_report AND valid_from <= CAST(from_day AS DATE)
+        AND valid_to >= CAST(from_day AS DATE) AND valid_to < CAST(to_day AS DATE)
+) AS before
+FULL JOIN (
+    SELECT account_id, control_id, severity, status
+    FROM control_status_periods
+    WHERE report = of_report AND valid_from > CAST(from_day AS DATE)
+        AND valid_from <= CAST(to_day AS DATE)
+        AND coalesce(valid_to, DATE '9999-12-31') >= CAST(to_day AS DATE)
+) AS after USING (account_id, control_id)
+WHERE before.status IS DISTINCT FROM after.status;
 
 CREATE OR REPLACE VIEW accounts AS
 SELECT date, account_id, account_name, workload, environment, owner, workload_source
@@ -56,53 +59,28 @@ ORDER BY report, date;
 -- The controls that fail in most accounts on a day: FROM worst_controls('2026-11-23');
 -- or on most days in most accounts: FROM worst_controls('2026-11-01', '2026-11-30');
 CREATE OR REPLACE MACRO worst_controls(day) AS TABLE (
-    SELECT report, control_id, severity, count(*) FILTER (status = 'FAILED') AS failing_accounts,
-        count(*) FILTER (status <> 'NO_DATA') AS accounts
-    FROM control_status WHERE date = CAST(day AS DATE)
-    GROUP BY ALL HAVING failing_accounts > 0
+    SELECT report, control_id, severity, failing_accounts, accounts
+    FROM control_days WHERE date = CAST(day AS DATE) AND failing_accounts > 0
     ORDER BY failing_accounts DESC, report, control_id
 ), (from_day, to_day) AS TABLE (
-    WITH days AS (
-        SELECT date, row_number() OVER (ORDER BY date) AS number
-        FROM observed_days WHERE date BETWEEN CAST(from_day AS DATE) AND CAST(to_day AS DATE)
-    ), ends AS (
-        SELECT min(date) AS first_day, max(date) AS last_day FROM days
-    ), spells AS NOT MATERIALIZED (
+    WITH counted AS (
         SELECT
             report,
             control_id,
-            severity,
-            status,
-            account_id,
-            greatest(valid_from, first_day) AS begins,
-            least(coalesce(valid_to, last_day), last_day) AS ends
-        FROM control_status_periods CROSS JOIN ends
-        WHERE status <> 'NO_DATA' AND valid_from <= last_day
-            AND coalesce(valid_to, last_day) >= first_day
-    ), counted AS (
-        -- Both ends are observed days: so many days are from one to the other.
-        SELECT
-            report,
-            control_id,
-            severity,
-            max(ends) AS last_seen,
-            sum(until.number - since.number + 1) AS account_days,
-            sum(until.number - since.number + 1) FILTER (status = 'FAILED') AS failing_account_days
-        FROM spells
-        JOIN days AS since ON since.date = spells.begins
-        JOIN days AS until ON until.date = spells.ends
-        GROUP BY ALL
+            max_by(severity, date) AS severity,
+            CAST(sum(failing_accounts) AS BIGINT) AS failing_account_days,
+            CAST(sum(accounts) AS BIGINT) AS account_days
+        FROM control_days WHERE date BETWEEN CAST(from_day AS DATE) AND CAST(to_day AS DATE)
+        GROUP BY report, control_id
     ), failing AS (
-        -- By itself: counting what is distinct beside sums makes both slow.
         SELECT report, control_id, count(DISTINCT account_id) AS failing_accounts
-        FROM spells WHERE status = 'FAILED' GROUP BY ALL
+        FROM control_status_periods
+        WHERE status = 'FAILED' AND valid_from <= CAST(to_day AS DATE)
+            AND coalesce(valid_to, DATE '9999-12-31') >= CAST(from_day AS DATE)
+        GROUP BY report, control_id
     )
-    SELECT report, control_id, max_by(severity, last_seen) AS severity,
-        CAST(sum(failing_account_days) AS BIGINT) AS failing_account_days,
-        CAST(sum(account_days) AS BIGINT) AS account_days,
-        any_value(failing_accounts) AS failing_accounts
+    SELECT report, control_id, severity, failing_account_days, account_days, failing_accounts
     FROM counted JOIN failing USING (report, control_id)
-    GROUP BY report, control_id
     ORDER BY failing_account_days DESC, report, control_id
 );
 
