@@ -55,7 +55,7 @@ from posture_pipeline.schemas import (
 CATALOG_VERSION = 5
 """Raised when the catalog's own tables change; an older file is then rebuilt from the lake."""
 
-UNUSED_AT_MOST = 0.2
+UNUSED_AT_MOST = 0.1
 """Share of the catalog's file that changes may leave empty before it is written anew."""
 
 NEW_FILES: dict[str, str | bool | int | float | list[str]] = {"default_block_size": "131072"}
