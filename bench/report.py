@@ -37,14 +37,14 @@ def judged(results: Results) -> list[dict[str, Any]]:
             _over(whole, _wall(size, "duckdb", cores)),
             1,
         )
+        cpu = _over(_middle(size, "whole", "cpu", cores), _middle(size, "duckdb", "cpu", cores))
+        add(f"{label}: the same, CPU time", cpu, 1)
         add(
             f"{label}: boto3 loop / pages to scores",
             _over(_wall(size, "boto3", cores), whole),
             10,
             least=True,
         )
-        cpu = _over(_middle(size, "whole", "cpu", cores), _middle(size, "duckdb", "cpu", cores))
-        add(f"{label}: the same, CPU time", cpu, 1)
         if floor is not None:
             add(f"{label}: pages to scores / typed limit", _over(whole, limit), 2.5)
         add(
