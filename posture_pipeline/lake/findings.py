@@ -34,9 +34,9 @@ FILES_FOR_PROCESSES = 20
 """Raw files from which on they are shared among processes: starting these takes as long as merging
 some ten."""
 
-ROWS_IN_MEMORY = (50_000, 250_000)
+ROWS_IN_MEMORY = (50_000, 400_000)
 """Findings held at once while splitting by account: by a worker at least, by all of them at most.
-0.1 to 0.5 GB."""
+0.1 to 0.8 GB."""
 
 PASSES = 40
 """Groups of accounts that a day is split in, as far as memory allows: each reads anew."""
@@ -204,9 +204,14 @@ def split_by_account(
         least, most = ROWS_IN_MEMORY
         rows_in_memory = min(most // workers, max(least, merged.rows // PASSES))
 
+    spans = _spans_of_files(lake, day, merged)
+
     def files_of(accounts: tuple[str, str]) -> tuple[dict[str, bytes], int]:
         first, last = accounts
-        findings = scan.filter(pl.col("account_id").is_between(pl.lit(first), pl.lit(last)))
+        near = [path for path, lowest, highest in spans if lowest <= last and highest >= first]
+        findings = lake.scan_files(MERGED_FINDINGS, near).filter(
+            pl.col("account_id").is_between(pl.lit(first), pl.lit(last))
+        )
         rows = findings.collect(engine="streaming")
         by_account = rows.partition_by("account_id", maintain_order=True, as_dict=True)
         return {
@@ -220,6 +225,30 @@ def split_by_account(
     carried = {name: merged.details[name] for name in CARRIED if name in merged.details}
     commit = writer.commit({**carried, "accounts": counts.height, "merged_run": merged.run})
     return commit, counts.height
+
+
+def _spans_of_files(lake: Lake, day: date, merged: Commit) -> list[tuple[str, str, str]]:
+    """Each file of the merged findings with the first and the last account that it has.
+
+    So that a range of accounts opens only the files that have some of them: to look into the
+    others, as a filter does, takes longer than to read the rows when there are a thousand files.
+    """
+    folder = layout.run_folder(MERGED_FINDINGS.name, day, merged.run)
+    _, names = lake.names(folder)
+    account = pl.col("account_id")
+    spans = (
+        lake.scan_files(MERGED_FINDINGS, [f"{lake.pattern_root}/{folder}/*.parquet"], file="file")
+        .group_by("file")
+        .agg(first=account.min(), last=account.max())
+        .sort("file")
+        .collect(engine="streaming")
+    )
+    by_name = {path.rpartition("/")[2]: span for path, *span in spans.iter_rows()}
+    return [
+        (f"{lake.pattern_root}/{folder}/{name}", *by_name[name])
+        for name in names
+        if name in by_name
+    ]
 
 
 def account_ranges(counts: pl.DataFrame, rows_in_memory: int) -> Iterator[tuple[str, str]]:

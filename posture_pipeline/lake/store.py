@@ -420,11 +420,20 @@ class Lake:
     def _files_of(self, table: Table, day: date, commit: Commit) -> str:
         return f"{self.pattern_root}/{layout.run_folder(table.name, day, commit.run)}/**/*.parquet"
 
-    def scan_files(self, table: Table, patterns: list[str]) -> pl.LazyFrame:
-        """The rows of parquet files by their full paths or patterns, with the declared columns."""
+    def scan_files(
+        self, table: Table, patterns: list[str], *, file: str | None = None
+    ) -> pl.LazyFrame:
+        """The rows of parquet files by their full paths or patterns, with the declared columns.
+
+        Args:
+            table: The table.
+            patterns: The files.
+            file: Name of a column to have with the path of each row's file; null: none.
+        """
         return pl.scan_parquet(
             patterns,
             schema=table.schema,
+            include_file_paths=file,
             missing_columns="insert",
             extra_columns="ignore",
             hive_partitioning=False,
