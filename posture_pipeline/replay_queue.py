@@ -202,6 +202,10 @@ class _Runs:
             return run_id, None
         if again := run.tags.get(AUTO_RETRY_RUN_ID_TAG):
             return self.look(again)
+        failed = run.status is dg.DagsterRunStatus.FAILURE
+        if failed and self.instance.run_retries_enabled and WILL_RETRY_TAG not in run.tags:
+            # Dagster notes that it failed, and whether it is tried again a moment later.
+            return run_id, None
         will_be_retried = run.tags.get(WILL_RETRY_TAG) == "true"
         return run_id, None if will_be_retried else run.status
 
