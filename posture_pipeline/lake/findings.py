@@ -240,7 +240,6 @@ def _spans_of_files(lake: Lake, day: date, merged: Commit) -> list[tuple[str, st
         lake.scan_files(MERGED_FINDINGS, [f"{lake.pattern_root}/{folder}/*.parquet"], file="file")
         .group_by("file")
         .agg(first=account.min(), last=account.max())
-        .sort("file")
         .collect(engine="streaming")
     )
     by_name = {path.rpartition("/")[2]: span for path, *span in spans.iter_rows()}

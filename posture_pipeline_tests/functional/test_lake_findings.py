@@ -24,7 +24,7 @@ from posture_pipeline.lake.findings import (
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.collection import PAGES_PER_FILE, ShardPosition
-from posture_pipeline.schemas import ACCOUNT_FINDINGS, MERGED_FINDINGS, QUARANTINE
+from posture_pipeline.schemas import ACCOUNT_FINDINGS, MERGED_FINDINGS, QUARANTINE, Table
 
 pytestmark = pytest.mark.functional
 
@@ -321,6 +321,25 @@ def test_the_account_files_hold_the_same_rows_one_file_an_account(
             folder / f"account_id={account}" / "findings.parquet", hive_partitioning=False
         )
         assert rows["account_id"].to_list() == [account] * count
+
+
+def test_a_range_of_accounts_opens_only_the_files_that_have_some_of_them(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a thousand files, looking into all for every range takes longer than reading."""
+    merged(lake, *([[finding(account, AwsAccountId=account)]] for account in COUNTS))
+    opened: list[list[str]] = []
+    scan_files = Lake.scan_files
+
+    def noted(self: Lake, table: Table, patterns: list[str], **more: Any) -> pl.LazyFrame:
+        opened.append(patterns)
+        return scan_files(self, table, patterns, **more)
+
+    monkeypatch.setattr(Lake, "scan_files", noted)
+    split_by_account(lake, DAY, rows_in_memory=1, workers=1)
+    of_ranges = [patterns for patterns in opened if "*" not in "".join(patterns)]
+    assert [len(patterns) for patterns in of_ranges] == [1] * len(COUNTS)
+    assert len({path for patterns in of_ranges for path in patterns}) == len(COUNTS)
 
 
 def test_a_day_without_findings_is_split_into_one_file_without_rows(lake: Lake) -> None:
