@@ -6,7 +6,6 @@ work that does not, such as writing parquet. What the work is, is not decided he
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import threading
@@ -25,9 +24,8 @@ Result = TypeVar("Result")
 WORKERS_AT_MOST = 4
 """Workers at most: more would wait for the disk, and a process takes some 0.1 GB of memory."""
 
-OBJECTS_BETWEEN_COLLECTIONS = 100_000
-"""Objects that a process makes before Python looks for unreachable circles among them: decoding
-makes many objects and no circles."""
+JOBS_OF_A_PROCESS = 2
+"""Jobs that a process has at a time: the one it works on, and the next."""
 
 
 def usable_cores() -> int:
@@ -44,13 +42,14 @@ def usable_processes() -> int:
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """The result of each job, in the order of the jobs.
 
-    With one worker the work is done here, when its result is asked for. With more, each worker is a
-    process of its own, and only a few jobs and results are in memory at a time.
+    This process is one of the workers, which saves the start and the memory of another one: alone
+    it does a job when its result is asked for, beside others whenever these have enough to do. Only
+    a few jobs and results are in memory at a time.
 
     Args:
         work: A function of a module; it, the jobs and the results can be pickled.
         jobs: Taken one by one, as workers become free.
-        workers: How many processes.
+        workers: How many processes, this one among them.
 
     Raises:
         PostureError: A process was killed, most likely for its memory.
@@ -59,9 +58,10 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
         yield from map(work, jobs)
         return
     # Not forked: threads of Polars and of the AWS client would be copied in the middle of anything.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    others = workers - 1
+    pool = ProcessPoolExecutor(others, mp_context=get_context("spawn"), initializer=_begin)
     try:
-        yield from _in_order(pool, work, jobs, 2 * workers)
+        yield from _beside_others(pool, work, jobs, others * JOBS_OF_A_PROCESS)
     except BrokenProcessPool as error:
         message = (
             f"One of {workers} processes that work side by side was killed, most likely because "
@@ -99,10 +99,25 @@ def _in_order(
         yield waiting.popleft().result()
 
 
+def _beside_others(
+    pool: Executor, work: Callable[[Job], Result], jobs: Iterable[Job], enough: int
+) -> Iterator[Result]:
+    waiting: deque[Future[Result]] = deque()
+    for job in jobs:
+        if sum(not each.done() for each in waiting) < enough:
+            waiting.append(pool.submit(work, job))
+        else:
+            waiting.append(Future())
+            waiting[-1].set_result(work(job))
+        while waiting and (waiting[0].done() or len(waiting) > 2 * enough):
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def _begin() -> None:
     """Makes a worker end with its parent, and leaves Ctrl-C to that one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -19,7 +19,7 @@ from posture_pipeline.lake.store import Commit, Lake, hash_of_files, new_run
 from posture_pipeline.model.collection import ShardPosition
 from posture_pipeline.schemas import RAW_FINDING_PAGES
 
-READ_BYTES = 1 << 20
+READ_BYTES = 2 << 20
 """Of a raw file, decompressed, taken at once."""
 
 

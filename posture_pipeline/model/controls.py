@@ -133,9 +133,10 @@ def findings_of_report(
         findings = findings.filter(filter_expression(report.filter))
     if report.standard is None:
         return _rule_findings(findings, expected)
-    of_standard = findings.filter(counts_for_standard(report.standard))
+    kinds = _kinds(findings, report.standard)
+    of_standard = findings.filter(pl.col("standards").is_in(kinds["standards"].implode()))
     with_control = _with_control_id(of_standard, expected)
-    if _has_both_kinds(of_standard):
+    if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
 
@@ -190,21 +191,27 @@ def _control_keys(expected: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([own, by_security_control])
 
 
-def _has_both_kinds(findings: pl.LazyFrame) -> bool:
-    """Whether active consolidated and per-standard findings exist side by side.
+def _kinds(findings: pl.LazyFrame, standard: str) -> pl.DataFrame:
+    """The lists of standards that findings have and that name the standard: a few dozen at most.
 
-    They do for a day when AWS switches from one kind to the other. It reads three narrow columns,
-    so that every other day pays for nothing more.
+    Active consolidated and per-standard findings exist side by side for a day when AWS switches
+    from one kind to the other. It reads three narrow columns, so that every other day pays for
+    nothing more.
+
+    Returns:
+        `standards`, and whether active consolidated and active `per_standard` findings have it.
     """
-    kinds = (
-        findings.filter(pl.col("record_state") == "ACTIVE")
-        .select(
-            consolidated=pl.col("consolidated").any(),
-            per_standard=(~pl.col("consolidated")).any(),
+    active = pl.col("record_state") == "ACTIVE"
+    return (
+        findings.select("standards", active=pl.when(active).then("consolidated"))
+        .group_by("standards")
+        .agg(
+            consolidated=pl.col("active").max().fill_null(value=False),
+            per_standard=pl.col("active").min().not_().fill_null(value=False),
         )
         .collect(engine="streaming")
+        .filter(counts_for_standard(standard))
     )
-    return bool(kinds["consolidated"][0]) and bool(kinds["per_standard"][0])
 
 
 def _without_superseded(findings: pl.LazyFrame) -> pl.LazyFrame:

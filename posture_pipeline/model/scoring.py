@@ -223,8 +223,9 @@ def _status_rows(
         "control_id", "severity", enabled=pl.col("enabled").fill_null(value=True)
     ).unique("control_id")
     rows = (
-        accounts.join(controls, how="cross")
-        .join(counts, on=["account_id", "control_id"], how="left")
+        accounts.sort("account_id")
+        .join(controls.sort("control_id"), how="cross", maintain_order="left_right")
+        .join(counts, on=["account_id", "control_id"], how="left", maintain_order="left")
         .filter(
             pl.col("enabled")
             | pl.col("suppressed_findings").is_not_null()
@@ -241,7 +242,6 @@ def _status_rows(
             _may_be_assumed=may_be_assumed(report, collect),
         )
         .with_columns(status=status(), basis=basis())
-        .sort("account_id", "control_id")
     )
     return CONTROL_STATUS.cast(rows)
 
@@ -267,11 +267,13 @@ def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
     suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
     passed = pl.col("compliance_status").eq_missing("PASSED")
     failed = pl.col("compliance_status").eq_missing("FAILED")
+    # Hashes are counted twice as fast as texts.
+    region = pl.col("region")
     resource = pl.col("resource_id").fill_null("").hash()
     active = findings.filter(pl.col("record_state") == "ACTIVE").select(
         "account_id",
         "control_id",
-        _region=pl.when(~suppressed).then("region"),
+        _region=pl.when(~suppressed & region.is_not_null()).then(region.hash()),
         _suppressed=suppressed,
         _passed=passed & ~suppressed,
         _failed=failed & ~suppressed,

@@ -207,6 +207,24 @@ def test_a_control_that_fails_in_one_of_two_regions_is_failed() -> None:
     assert statuses(rows, controls("S3.1"))["regions"].to_list() == [2]
 
 
+def test_a_finding_that_names_no_region_or_is_suppressed_counts_for_no_region() -> None:
+    rows = [
+        finding("S3.1"),
+        finding("S3.1", region=None),
+        finding("S3.1", region="us-east-1", workflow_status="SUPPRESSED"),
+    ]
+    assert statuses(rows, controls("S3.1"))["regions"].to_list() == [1]
+    assert statuses(rows[1:], controls("S3.1"))["regions"].to_list() == [0]
+
+
+def test_the_rows_come_in_the_order_of_their_key() -> None:
+    rows = [finding("b", account_id=TWO), finding("c", account_id=ONE), finding("a")]
+    found = statuses(rows, controls("c", "a", "b"), known=accounts(TWO, ONE))
+    assert found.select(CONTROL_STATUS.key).rows() == [
+        (STANDARD.name, account, control) for account in (ONE, TWO) for control in "abc"
+    ]
+
+
 # --- the truth table ---------------------------------------------------------------------------
 
 
