@@ -20,7 +20,7 @@ from posture_pipeline.lake.processes import (
     usable_cores,
     usable_processes,
 )
-from posture_pipeline.lake.raw_pages import pages_of, raw_files, read_file
+from posture_pipeline.lake.raw_pages import raw_files, read_file, views_of_pages
 from posture_pipeline.lake.store import Commit, Lake, PartitionWriter, as_parquet
 from posture_pipeline.model.asff import parse_pages
 from posture_pipeline.schemas import (
@@ -160,7 +160,7 @@ def merge_pages(
 
 def _merge_file(file: _RawFile) -> _MergedFile:
     """Merges one raw file; in memory alone, so that it can be done in any process."""
-    pages = enumerate(pages_of(file.data), file.first_page)
+    pages = enumerate(views_of_pages(file.data), file.first_page)
     parsed = parse_pages(pages, day=file.day, shard=file.shard)
     findings = parsed.findings
     return _MergedFile(

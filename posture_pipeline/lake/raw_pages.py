@@ -6,7 +6,6 @@ Bodies are kept exactly as received, one a line, 100 a zstd file. What they say 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -20,7 +19,7 @@ from posture_pipeline.model.collection import ShardPosition
 from posture_pipeline.schemas import RAW_FINDING_PAGES
 
 READ_BYTES = 2 << 20
-"""Of a raw file, decompressed, taken at once."""
+"""Of a raw file, decompressed, taken at once; more if a page is larger."""
 
 
 class RawPagesWriter:
@@ -179,7 +178,7 @@ def read_pages(lake: Lake, day: date, path: str) -> Iterator[bytes]:
     Raises:
         LakeError: The file is not there.
     """
-    return pages_of(read_file(lake, day, path))
+    return map(bytes, views_of_pages(read_file(lake, day, path)))
 
 
 def read_file(lake: Lake, day: date, path: str) -> bytes:
@@ -198,9 +197,22 @@ def read_file(lake: Lake, day: date, path: str) -> bytes:
     return data
 
 
-def pages_of(data: bytes) -> Iterator[bytes]:
-    """The pages in a raw file, in order, a few in memory at a time."""
-    # By the line: to read all at once takes four times as long.
+def views_of_pages(data: bytes) -> Iterator[memoryview]:
+    """The pages in a raw file, in order, each good until the next one is asked for.
+
+    Each is decompressed into the place of the ones before it: fresh memory for every page takes a
+    third longer than to decompress it.
+    """
     stream = pa.CompressedInputStream(pa.BufferReader(data), "zstd")
-    for line in io.BufferedReader(stream, READ_BYTES):
-        yield line[:-1]
+    buffer = bytearray(READ_BYTES)
+    filled = 0
+    while read := stream.readinto(memoryview(buffer)[filled:]):
+        begin, look_from, filled = 0, filled, filled + read
+        while (end := buffer.find(b"\n", look_from, filled)) >= 0:
+            yield memoryview(buffer)[begin:end]
+            begin = look_from = end + 1
+        rest = buffer[begin:filled]
+        filled = len(rest)
+        if filled == len(buffer):
+            buffer = bytearray(2 * filled)
+        buffer[:filled] = rest

@@ -214,7 +214,9 @@ _WORKFLOW_OF_STATE = {"NEW": "NEW", "RESOLVED": "RESOLVED"}
 """The retired WorkflowState where it means one Workflow.Status; the others mean several."""
 
 
-def parse_pages(pages: Iterable[tuple[int, bytes]], *, day: date, shard: str) -> ParsedPages:
+def parse_pages(
+    pages: Iterable[tuple[int, bytes | memoryview]], *, day: date, shard: str
+) -> ParsedPages:
     """Reads pages into rows.
 
     A record is readable if it is an object with a non-empty `Id` and a 12-digit `AwsAccountId`.
@@ -223,7 +225,8 @@ def parse_pages(pages: Iterable[tuple[int, bytes]], *, day: date, shard: str) ->
 
     Args:
         pages: The number of each page in its shard, and its bytes: a GetFindings response body. The
-            pages of one raw file; other members than Findings and Source are ignored.
+            pages of one raw file; other members than Findings and Source are ignored. Nothing of
+            a page is held on to when the next one is asked for.
         day: The snapshot's day.
         shard: Name of the shard the pages are from.
 
@@ -307,7 +310,7 @@ class _Unreadable:
 
 
 def _findings_of_page(
-    page: int, body: bytes, known: set[str | int | None], unreadable: list[_Unreadable]
+    page: int, body: bytes | memoryview, known: set[str | int | None], unreadable: list[_Unreadable]
 ) -> list[_Finding]:
     """The readable findings of a page.
 
@@ -320,10 +323,10 @@ def _findings_of_page(
     try:
         findings = _PAGE.decode(body).findings
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return list(_findings_one_by_one(page, body, unreadable))
+        return list(_findings_one_by_one(page, bytes(body), unreadable))
     new = {each.aws_account_id for each in findings} - known
     if not all(map(_is_account_id, new)) or not all(each.id for each in findings):
-        return list(_findings_one_by_one(page, body, unreadable))
+        return list(_findings_one_by_one(page, bytes(body), unreadable))
     known |= new
     return findings
 

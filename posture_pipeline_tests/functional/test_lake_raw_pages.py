@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
-from posture_pipeline.lake.raw_pages import RawPagesWriter, raw_files, read_pages
+from posture_pipeline.lake.raw_pages import READ_BYTES, RawPagesWriter, raw_files, read_pages
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.collection import PAGES_PER_FILE, ShardPosition
 from posture_pipeline.schemas import RAW_FINDING_PAGES
@@ -282,6 +282,20 @@ def test_pages_come_back_byte_for_byte_but_for_line_breaks(
     ((_, path, _),) = raw_files(lake, DAY)
     expected = [body.replace(b"\n", b" ").replace(b"\r", b" ") for body in bodies]
     assert list(read_pages(lake, DAY, path)) == expected
+
+
+@pytest.mark.parametrize("length", [READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 5 * READ_BYTES])
+def test_pages_come_back_however_they_lie_in_what_is_read_at_once(lake: Lake, length: int) -> None:
+    bodies = [b"a", b"b" * length, b"", b"c" * 10, b"d" * length, b"e" * (length // 2)]
+    writer = RawPagesWriter(lake, DAY)
+    for body in bodies:
+        writer.add("0", body)
+    writer.save(at(1, complete=True))
+    writer.commit(["0"], {})
+    ((_, path, _),) = raw_files(lake, DAY)
+    found = list(read_pages(lake, DAY, path))
+    assert [len(page) for page in found] == [len(body) for body in bodies]
+    assert found == bodies
 
 
 def test_files_say_how_many_pages_of_their_shard_stand_before_them(lake: Lake) -> None:
