@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from posture_pipeline.settings import Settings
 
 
+NO_GROWTH = 0.0005
+"""Change of the number of findings that would read 0.0 %."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Everything that is told before a run.
@@ -156,7 +160,10 @@ def as_json(made: Plan) -> dict[str, Any]:
 def _growth(made: Plan) -> str:
     if made.growth is None:
         return ""
-    return f" (it had {made.growth - 1:+.1%} findings against the day before)"
+    change = made.growth - 1
+    if abs(change) < NO_GROWTH:
+        return " (as many as the stored day before)"
+    return f" ({abs(change):.1%} {'more' if change > 0 else 'fewer'} than the stored day before)"
 
 
 def _comparison(made: Plan) -> Table:

@@ -87,7 +87,8 @@ def test_the_command_tells_it_in_words_and_as_json(
 ) -> None:
     assert main(["plan", "--lake", planned.lake.root]) == 0
     said = capsys.readouterr().out
-    assert "2026-11-22" in said
+    assert "if it finds what 2026-11-22 found (" in said
+    assert "% fewer than the stored day before):" in said
     assert "pages (GetFindings requests)" in said
     assert "only the failing ones are counted" in said
     assert main(["plan", "--lake", planned.lake.root, "--format", "json"]) == 0
