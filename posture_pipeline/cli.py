@@ -84,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    from posture_pipeline import cli_commands as commands
+    from posture_pipeline.commands import core as commands
 
     parser = _Parser(
         prog="posture",
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
 
     replay = add(
         "replay",
-        _lazily("cli_replay", "replay"),
+        _lazily("replay", "replay"),
         "Compute stored days again after a rule or the settings changed, without AWS.",
     )
     replay.add_argument(
@@ -230,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
 
     explain = add(
         "explain",
-        _lazily("cli_explain", "explain"),
+        _lazily("explain", "explain"),
         "Show why a score changed between two days, and judge a claim.",
     )
     explain.add_argument("--report", metavar="R", required=True)
@@ -261,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
 
     backlog = add(
         "backlog",
-        _lazily("cli_backlog", "backlog"),
+        _lazily("backlog", "backlog"),
         "Show the shortest path to a target score: what to fix.",
     )
     backlog.add_argument("--report", metavar="R", required=True)
@@ -280,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
 
     exceptions = add(
         "exceptions",
-        _lazily("cli_exceptions", "exceptions"),
+        _lazily("exceptions", "exceptions"),
         "Show what is suppressed, by whom and until when, and the points it is worth.",
     )
     exceptions.add_argument("--report", metavar="R", help="one report (default: all)")
@@ -293,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
 
     remediation = add(
         "remediation",
-        _lazily("cli_remediation", "remediation"),
+        _lazily("remediation", "remediation"),
         "Show how long failures last, which are open longest, and what keeps coming back.",
     )
     remediation.add_argument("--report", metavar="R", required=True)
@@ -305,7 +305,7 @@ def _parser() -> argparse.ArgumentParser:
 
     dashboards = add(
         "dashboards",
-        _lazily("cli_dashboards", "dashboards"),
+        _lazily("dashboards", "dashboards"),
         "Show CloudWatch dashboards and alarms, put them, or a template.",
     )
     dashboards.add_argument(
@@ -329,7 +329,7 @@ def _parser() -> argparse.ArgumentParser:
 
     alerts = add(
         "alerts",
-        _lazily("cli_alerts", "alerts"),
+        _lazily("alerts", "alerts"),
         "Show whom a day's alerts would tell what, tell them, or try a channel.",
     )
     alerts.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
@@ -346,7 +346,7 @@ def _parser() -> argparse.ArgumentParser:
 
     reconcile = add(
         "reconcile",
-        _lazily("cli_reconcile", "reconcile"),
+        _lazily("reconcile", "reconcile"),
         "Show our scores beside the figures AWS itself shows, and why they differ.",
     )
     reconcile.add_argument("--report", metavar="R", help="one report (default: all)")
@@ -356,7 +356,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add(
         "plan",
-        _lazily("cli_plan", "plan"),
+        _lazily("plan", "plan"),
         "Tell what the next run takes: pages, time at the rate limit, disk.",
     )
     plan.add_argument(
@@ -365,14 +365,14 @@ def _parser() -> argparse.ArgumentParser:
 
     report = add(
         "report",
-        _lazily("cli_report", "report"),
+        _lazily("report", "report"),
         "Write the report pages of the newest day into the lake.",
     )
     report.add_argument("--open", action="store_true", help="open them in the browser")
 
     access = add(
         "access",
-        _lazily("cli_access", "access"),
+        _lazily("access", "access"),
         "Print the least IAM policy for the team of a workload.",
     )
     access.add_argument("--workload", metavar="W", required=True)
@@ -393,7 +393,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     export = add(
-        "export", _lazily("cli_access", "export"), "Write the data of a workload's team alone."
+        "export", _lazily("access", "export"), "Write the data of a workload's team alone."
     )
     export.add_argument("--workload", metavar="W", required=True)
     export.add_argument(
@@ -419,7 +419,7 @@ def _parser() -> argparse.ArgumentParser:
 
     athena = add(
         "athena-ddl",
-        _lazily("cli_athena", "athena_ddl"),
+        _lazily("athena", "athena_ddl"),
         "Print definitions of the lake's tables for Amazon Athena.",
     )
     athena.add_argument(
@@ -446,7 +446,7 @@ def _parser() -> argparse.ArgumentParser:
 
     maintain = add(
         "maintain",
-        _lazily("cli_maintenance", "maintain"),
+        _lazily("maintenance", "maintain"),
         "Remove findings beyond their retention, and compact the score tables of past months.",
     )
     maintain.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -454,7 +454,7 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = add(
         "doctor",
-        _lazily("cli_maintenance", "doctor"),
+        _lazily("maintenance", "doctor"),
         "Hold the lake's commits against its files, and say what would mend it.",
     )
     doctor.add_argument("--day", type=_day, metavar="D", help="this day only")
@@ -486,7 +486,7 @@ def _lazily(module: str, function: str) -> Command:
     """The command of a module of ours that is loaded when the command is called."""
 
     def command(arguments: argparse.Namespace) -> int:
-        called: Command = getattr(import_module(f"posture_pipeline.{module}"), function)
+        called: Command = getattr(import_module(f"posture_pipeline.commands.{module}"), function)
         return called(arguments)
 
     return command

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from posture_pipeline.cli_backlog import Backlog, Scope, read_backlog
+from posture_pipeline.commands.backlog import Backlog, Scope, read_backlog
 from posture_pipeline.errors import InputError, LakeError
 from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.catalog import publish

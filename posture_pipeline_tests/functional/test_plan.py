@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from posture_pipeline.cli import main
-from posture_pipeline.cli_plan import Plan, read_plan
+from posture_pipeline.commands.plan import Plan, read_plan
 from posture_pipeline.errors import InputError
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.schemas import RAW_FINDING_PAGES

@@ -40,9 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """What each part may import of ours; parts that are not here may import all but `NEVER`."""
 
-NEVER = {
-    part: {"assets", "checks"} for part in ("cli", "cli_commands", "cli_output", "__main__")
-} | {"assets": {"definitions", "cli", "cli_commands", "running", "simulation", "aws"}}
+NEVER = {part: {"assets", "checks"} for part in ("cli", "commands", "__main__")} | {
+    "assets": {"definitions", "cli", "commands", "running", "simulation", "aws"}
+}
 """What the other parts must go around."""
 
 ONLY_IN: dict[str, set[str]] = {
@@ -74,7 +74,7 @@ ONLY_IN: dict[str, set[str]] = {
 READS_THE_ENVIRONMENT = {
     "definitions",
     "cli",
-    "cli_commands",
+    "commands.core",
     "running",
     "aws.alerts",
     "aws.clients",

@@ -44,7 +44,7 @@ Row = dict[str, Any]
 
 def explain(arguments: argparse.Namespace) -> int:
     """Explains a score between two days, and judges what somebody says of it."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
 
     scope = _scope(arguments)
     settings = settings_of(arguments)

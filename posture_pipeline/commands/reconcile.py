@@ -80,8 +80,8 @@ class Reconciled:
 
 def reconcile(arguments: argparse.Namespace) -> int:
     """Shows our scores beside AWS's own, and what each difference is made of."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import plain_table, print_rows
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import plain_table, print_rows
 
     settings = settings_of(arguments)
     found = read_reconciled(
@@ -181,7 +181,7 @@ def _standards(lake: Lake, named: pl.Expr, accounts: list[str], day: date) -> pl
 def _show(found: Reconciled) -> None:
     import polars as pl
 
-    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.commands.output import print_table
 
     figures = found.figures
     for figure in figures.filter(pl.col("unit") == "resources").iter_rows(named=True):
@@ -262,7 +262,7 @@ def _parts_of(found: Reconciled, figure: Row) -> list[Row]:
 def _parts_table(parts: list[Row]) -> Table:
     from rich.text import Text
 
-    from posture_pipeline.cli_output import new_table
+    from posture_pipeline.commands.output import new_table
 
     table = new_table(
         None,
@@ -286,7 +286,7 @@ def _aggregated_table(found: Reconciled, figures: pl.DataFrame) -> Table:
     import polars as pl
     from rich.text import Text
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     table = new_table(
         None,
@@ -316,7 +316,7 @@ def _aggregated_table(found: Reconciled, figures: pl.DataFrame) -> Table:
 
 
 def _standards_table(standards: pl.DataFrame) -> Table:
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     table = new_table(
         None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def access(arguments: argparse.Namespace) -> int:
     """Prints the least IAM policy of a workload's team, or several that make it up."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.lake.access import FOLDERS, grants_of, team_of
     from posture_pipeline.model.access import (
         POLICIES_OF_A_ROLE,
@@ -66,7 +66,7 @@ def access(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Writes the data of a workload's team alone, into the lake or into a folder."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.lake.access import team_of
 
     if arguments.format == "html" and (arguments.from_ or arguments.to):

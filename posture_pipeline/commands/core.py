@@ -1,6 +1,6 @@
 """The commands of `posture`, each as a function from its arguments to an exit code.
 
-How arguments are read stands in `cli.py`, how rows are printed in `cli_output.py`.
+How arguments are read stands in `cli.py`, how rows are printed in `output.py`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ DEMO_HOUR = time(6, tzinfo=UTC)
 def demo(arguments: argparse.Namespace) -> int:
     """Simulates an organization for some days and scores each, as the daily run would."""
     from posture_pipeline.aws.clients import AwsClients
-    from posture_pipeline.cli_output import Progress
+    from posture_pipeline.commands.output import Progress
     from posture_pipeline.resources import AwsSource
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.simulation.server import serve
@@ -156,7 +156,7 @@ def _run_one(
     arguments: argparse.Namespace,
     source: object = None,
 ) -> int:
-    from posture_pipeline.cli_output import Progress
+    from posture_pipeline.commands.output import Progress
     from posture_pipeline.opening import open_lake
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.schemas import MERGED_FINDINGS
@@ -222,7 +222,7 @@ def up(arguments: argparse.Namespace) -> int:
 
 def scores(arguments: argparse.Namespace) -> int:
     """Shows the scores of a day."""
-    from posture_pipeline.cli_output import print_rows
+    from posture_pipeline.commands.output import print_rows
     from posture_pipeline.schemas import table
 
     settings = settings_of(arguments)
@@ -263,7 +263,7 @@ def controls(arguments: argparse.Namespace) -> int:
     """Shows the controls of an account, or of a workload and environment."""
     import polars as pl
 
-    from posture_pipeline.cli_output import print_rows
+    from posture_pipeline.commands.output import print_rows
     from posture_pipeline.lake import snapshot
     from posture_pipeline.model.scoring import status_in_scope
     from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
@@ -305,7 +305,7 @@ def controls(arguments: argparse.Namespace) -> int:
 
 def query(arguments: argparse.Namespace) -> int:
     """Answers one SQL question over the catalog."""
-    from posture_pipeline.cli_output import plain_table, print_rows
+    from posture_pipeline.commands.output import plain_table, print_rows
     from posture_pipeline.lake.catalog import publish
 
     rows = publish.query(existing_lake(settings_of(arguments)), arguments.sql)
@@ -331,7 +331,7 @@ def init(arguments: argparse.Namespace) -> int:
 def check(arguments: argparse.Namespace) -> int:
     """Validates the settings, tries the permissions that a run needs, looks for the reports."""
     from posture_pipeline.aws.permissions import try_permissions
-    from posture_pipeline.cli_output import new_table, print_table
+    from posture_pipeline.commands.output import new_table, print_table
     from posture_pipeline.resources import AwsSource, source_of
 
     settings = settings_of(arguments)
@@ -598,7 +598,7 @@ _SCOPE_COLUMNS = {
 
 
 def _show_scores(settings: Settings, day: date) -> None:
-    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.commands.output import print_table
     from posture_pipeline.opening import open_lake
     from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
 
@@ -622,7 +622,7 @@ def _overview(
     """One row a scope, one column a report."""
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table, score_cell
+    from posture_pipeline.commands.output import cell, new_table, score_cell
 
     keys = _SCOPE_COLUMNS[scope]
     reports = rows["report"].unique().sort().to_list()
@@ -661,7 +661,7 @@ def _trends(lake: Lake, table: schemas.Table, rows: pl.DataFrame, day: date) -> 
     """The last days' scores of each scope and report in blocks; null where they cannot show."""
     import polars as pl
 
-    from posture_pipeline.cli_output import shows_blocks
+    from posture_pipeline.commands.output import shows_blocks
     from posture_pipeline.sparkline import sparkline
 
     if not shows_blocks():
@@ -692,7 +692,7 @@ def _one_report(
     """One row a scope with what its score counts, lowest score first."""
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table, score_cell
+    from posture_pipeline.commands.output import cell, new_table, score_cell
 
     keys = _SCOPE_COLUMNS[scope]
     # What is zero everywhere only takes the room of what is not.
@@ -739,7 +739,7 @@ def _why_no_score(row: dict[str, Any]) -> str:
 def _controls_table(rows: pl.DataFrame, title: str) -> Table:
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     colours = {"FAILED": "red", "UNKNOWN": "yellow", "PASSED": "green", "NO_DATA": "dim"}
     columns = ["passed_findings", "failed_findings", "unknown_findings", "suppressed_findings"]

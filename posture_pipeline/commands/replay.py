@@ -26,7 +26,7 @@ MOVES_SHOWN = 10
 
 def replay(arguments: argparse.Namespace) -> int:
     """Computes the stored days of a range again, oldest first, without asking AWS."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.lake.replay import replayable
     from posture_pipeline.model.replayed import score_differences
 
@@ -56,7 +56,7 @@ def _run(
     settings: Settings, stretches: Sequence[tuple[date, ...]], days_each: int | None
 ) -> list[ReplayRun]:
     """One run for each stretch of days that follow on each other; with `days_each` by the queue."""
-    from posture_pipeline.cli_output import Progress
+    from posture_pipeline.commands.output import Progress
     from posture_pipeline.running import dagster_instance, replay_days
 
     with Progress() as progress, dagster_instance(settings) as instance:
@@ -89,7 +89,7 @@ def _scores(lake: Lake, days: Iterable[date]) -> pl.DataFrame:
 def _print_differences(differences: pl.DataFrame, reports: list[str] | None) -> None:
     import polars as pl
 
-    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.commands.output import print_table
 
     if reports:
         differences = differences.filter(pl.col("report").is_in(reports))
@@ -137,7 +137,7 @@ def _moves(rows: pl.DataFrame) -> Table:
     """The biggest moves, one a row."""
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     shown = rows.head(MOVES_SHOWN)
     more = f", the biggest {MOVES_SHOWN} of {rows.height:,}" if rows.height > MOVES_SHOWN else ""

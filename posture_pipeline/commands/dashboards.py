@@ -27,7 +27,7 @@ ORGANIZATION = "(organization)"
 
 def dashboards(arguments: argparse.Namespace) -> int:
     """Shows the dashboards and alarms of a day, puts them, or writes the template of them."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.model.dashboards import CLOUDFORMATION, PIPELINE
 
     settings = settings_of(arguments)
@@ -128,7 +128,7 @@ def _put(arguments: argparse.Namespace, lake: Lake, settings: Settings) -> int:
 
 
 def _show(found: Wanted, settings: Settings) -> None:
-    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.commands.output import print_table
 
     dashboards, alarms = found.dashboards or (), found.alarms or ()
     state = "on" if settings.dashboards.enabled else "off (dashboards.enabled)"
@@ -144,7 +144,7 @@ def _show(found: Wanted, settings: Settings) -> None:
 def _table(kind: str, things: tuple[Dashboard, ...] | tuple[Alarm, ...]) -> Table:
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import new_table
+    from posture_pipeline.commands.output import new_table
 
     table = new_table(None, [(kind, False), ("of workload", False)])
     for each in things:

@@ -67,8 +67,8 @@ class Exceptions:
 
 def exceptions(arguments: argparse.Namespace) -> int:
     """Shows the exceptions of a day and what they are worth."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import plain_table, print_rows, print_table
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import plain_table, print_rows, print_table
 
     scope = _scope(arguments)
     settings = settings_of(arguments)
@@ -241,7 +241,7 @@ def _remarks(found: Exceptions) -> list[str]:
 def _table_of(found: Exceptions, *, ended_too: bool) -> Table:
     from rich.text import Text
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     several = found.rows["report"].n_unique() > 1
     columns = ["control", "severity", "workload", "environment", "account", "resource", "since"]

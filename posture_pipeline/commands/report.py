@@ -16,7 +16,7 @@ from posture_pipeline.lake.store import Lake
 
 def report(arguments: argparse.Namespace) -> int:
     """Writes the pages of the newest day and says where they are."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.explain_words import count
     from posture_pipeline.report.pages import write_pages
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from posture_pipeline.cli_backlog import NO_RESOURCE, Scope
+from posture_pipeline.commands.backlog import NO_RESOURCE, Scope
 from posture_pipeline.errors import InputError
 from posture_pipeline.printable import printable
 
@@ -59,8 +59,8 @@ class Remediation:
 
 def remediation(arguments: argparse.Namespace) -> int:
     """Shows the median time to fix, the oldest open failures, and what keeps coming back."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import plain_table, print_rows, print_table
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import plain_table, print_rows, print_table
 
     scope = _scope(arguments)
     settings = settings_of(arguments)
@@ -224,7 +224,7 @@ def _count(number: int, noun: str) -> str:
 def _times(found: Remediation) -> Table:
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     table = new_table(
         "Time to fix",
@@ -260,7 +260,7 @@ def _failures(title: str, rows: pl.DataFrame, day: date) -> Table:
     from rich.markup import escape
     from rich.text import Text
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     table = new_table(
         title,

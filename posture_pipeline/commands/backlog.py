@@ -86,8 +86,8 @@ class Backlog:
 
 def backlog(arguments: argparse.Namespace) -> int:
     """Shows which controls to fix, in which order, to reach a target score."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import plain_table, print_rows, print_table
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import plain_table, print_rows, print_table
 
     scope = _scope(arguments)
     settings = settings_of(arguments)
@@ -110,7 +110,7 @@ def backlog(arguments: argparse.Namespace) -> int:
 
 
 def _scope(arguments: argparse.Namespace) -> Scope:
-    from posture_pipeline.cli_commands import is_workload
+    from posture_pipeline.commands.core import is_workload
 
     if is_workload(arguments):
         columns = {"workload": arguments.workload, "environment": arguments.environment}
@@ -278,7 +278,7 @@ def _table_of(found: Backlog) -> Table:
     from rich.markup import escape
     from rich.text import Text
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
 
     table = new_table(
         None,

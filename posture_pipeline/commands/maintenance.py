@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def maintain(arguments: argparse.Namespace) -> int:
     """Removes what is beyond its retention and compacts past months, or says what it would do."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import Progress, print_rows
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import Progress, print_rows
     from posture_pipeline.lake.maintenance import LEFT, Maintenance, by_kind
 
     settings = settings_of(arguments)
@@ -48,8 +48,8 @@ def maintain(arguments: argparse.Namespace) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Says what is not as the commits of the lake say, and mends what it safely can."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import Progress, print_rows
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import Progress, print_rows
     from posture_pipeline.lake.doctor import Doctor, repair
 
     first, last = arguments.from_, arguments.to
@@ -115,7 +115,7 @@ def _rows_of_done(done: Iterable[Done]) -> pl.DataFrame:
 def _table_of_done(rows: pl.DataFrame) -> Table:
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
     from posture_pipeline.printable import printable
 
     columns = [("what", False), ("table", False), ("from", False), ("to", False)]
@@ -174,7 +174,7 @@ def _rows_of_problems(problems: Iterable[Problem], mended: Collection[Problem]) 
 def _table_of_problems(rows: pl.DataFrame) -> Table:
     from rich.markup import escape
 
-    from posture_pipeline.cli_output import cell, new_table
+    from posture_pipeline.commands.output import cell, new_table
     from posture_pipeline.printable import printable
 
     table = new_table(None, [(name, False) for name in ("date", "place", "problem", "mend")])

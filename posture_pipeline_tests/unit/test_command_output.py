@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from posture_pipeline.cli_output import new_table, print_table, score_cell, shows_blocks
+from posture_pipeline.commands.output import new_table, print_table, score_cell, shows_blocks
 from posture_pipeline.settings import Thresholds
 from posture_pipeline.sparkline import SPARKS, sparkline
 

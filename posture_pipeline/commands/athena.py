@@ -14,7 +14,7 @@ from posture_pipeline.errors import InputError
 
 def athena_ddl(arguments: argparse.Namespace) -> int:
     """Prints the statements; with `--manifests` writes what the tables read before."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
     from posture_pipeline.lake.layout import MANIFESTS
     from posture_pipeline.model.athena import statements
 

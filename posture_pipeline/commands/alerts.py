@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def alerts(arguments: argparse.Namespace) -> int:
     """Shows what people would be told of a day, tells them, or tries every channel."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
+    from posture_pipeline.commands.core import existing_lake, settings_of
 
     settings = settings_of(arguments)
     if arguments.test:

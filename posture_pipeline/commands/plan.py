@@ -55,8 +55,8 @@ class Plan:
 
 def plan(arguments: argparse.Namespace) -> int:
     """Tells how many pages, how long and how much disk the next run takes."""
-    from posture_pipeline.cli_commands import existing_lake, settings_of
-    from posture_pipeline.cli_output import print_table
+    from posture_pipeline.commands.core import existing_lake, settings_of
+    from posture_pipeline.commands.output import print_table
 
     settings = settings_of(arguments)
     made = read_plan(existing_lake(settings), settings)
@@ -168,7 +168,7 @@ def _growth(made: Plan) -> str:
 
 def _comparison(made: Plan) -> Table:
     """What it takes, beside what it would with `collect: failing`."""
-    from posture_pipeline.cli_output import new_table
+    from posture_pipeline.commands.output import new_table
 
     plans = [(made.collection, made.disk)]
     if made.failing is not None and made.failing_disk is not None:
