@@ -1,4 +1,4 @@
-"""What the Dagster UI shows of a table: columns, rows, a preview. Never finding bodies."""
+"""What the Dagster UI shows of a table, and of a failed step. Never finding bodies."""
 
 from __future__ import annotations
 
@@ -125,6 +125,16 @@ def explained(retries: dg.RetryPolicy | None = None, *, attempt: int = 0) -> Ite
         if (said := told(error)) is None:
             raise
         raise dg.Failure(description=str(said), allow_retries=False) from error
+
+
+def cause_of_failure(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData
+    """Why a step failed: our own sentence, or the innermost error."""
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return str(error.message).strip() if error is not None else "no reason was recorded."
 
 
 def _cell(value: object) -> str:

@@ -253,6 +253,8 @@ def _was_interrupted(event: dg.DagsterEvent) -> bool:
 def _failure_text(
     result: dg.ExecuteInProcessResult, failed: list[dg.AssetCheckEvaluation], days: str
 ) -> str:
+    from posture_pipeline.metadata import cause_of_failure
+
     parts = []
     for event in result.all_events:
         if event.event_type_value == "STEP_FAILURE":
@@ -262,16 +264,6 @@ def _failure_text(
     checks = {each.check_name for each in failed}
     kept = [part for part in parts if "blocking" not in part or not any(c in part for c in checks)]
     return f"The run of {days} failed. {' '.join(kept or parts)}"
-
-
-def cause_of_failure(data: Any) -> str:  # noqa: ANN401 - Dagster's StepFailureData
-    """Why a step failed: our own sentence, or the innermost error."""
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return str(data.user_failure_data.description)
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return str(error.message).strip() if error is not None else "no reason was recorded."
 
 
 def check_sentence(evaluation: dg.AssetCheckEvaluation) -> str:

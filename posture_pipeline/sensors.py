@@ -28,9 +28,9 @@ from posture_pipeline.automation import (
     last_tick,
 )
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.metadata import cause_of_failure
 from posture_pipeline.model.alerts import Message
 from posture_pipeline.resources import Clock, sender_of
-from posture_pipeline.running import cause_of_failure
 from posture_pipeline.schemas import ORGANIZATION_SCORES, RAW_FINDING_PAGES, TABLES
 from posture_pipeline.settings import Settings
 
