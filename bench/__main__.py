@@ -40,8 +40,11 @@ COLLECTING = ("collect", "collect twice as much", "collect at the limit")
 ONCE_ABOVE = 1_000_000  # as steps.TWO_DAYS_AT_MOST, which loads too much to be had here
 """Findings above which steps are run once, and neither the boto3 loop, which takes minutes for a
 million in any case, nor a second day."""
-BYTES_A_FINDING = 1_200
-"""Of disk, for two days of pages and every table."""
+BYTES_A_FINDING = 2_000
+"""Of disk, for two days of pages and every table, the large ones several times."""
+ASIDE = "aside"
+MADE = ("raw_finding_pages", "organization_accounts", "expected_controls")
+"""Tables that the step `make` writes: all others are made from them."""
 
 
 def main() -> int:
@@ -137,8 +140,10 @@ def _size(
     options = _options(folder, findings, accounts)
     cores: list[int] = arguments.cores
     most = max(cores)
+    place = folder / f"{findings}x{accounts}"
+    shutil.rmtree(place / ASIDE, ignore_errors=True)
     made = _told(findings, "make", options, most)
-    for old in (folder / f"{findings}x{accounts}").glob("scores-*.csv"):
+    for old in place.glob("scores-*.csv"):
         old.unlink()
     small = findings <= ONCE_ABOVE
     found: list[Measured] = []
@@ -147,11 +152,11 @@ def _size(
             steps = [*WHOLE, *(ONE_BY_ONE if repetition == 0 or small else ())]
             if repetition == 0 and on == most and small:
                 steps += ONCE
-            found += [
-                _told(findings, step, options, on)
-                for step in steps
-                if step in WHOLE or step in arguments.steps
-            ]
+            for step in steps:
+                if step in WHOLE or step in arguments.steps:
+                    _put_aside(place, step)
+                    found.append(_told(findings, step, options, on))
+    shutil.rmtree(place / ASIDE, ignore_errors=True)
     equal = measured("compare", options, most).result
     return {
         "findings": findings,
@@ -161,6 +166,20 @@ def _size(
         "scores_compared": equal["scores"],
         "runs": [each.as_json() for each in found],
     }
+
+
+def _put_aside(place: Path, step: str) -> None:
+    """Takes what an earlier step of the same kind wrote out of the lake: a day is made once.
+
+    Else the step would delete it, a thousand folders. Nor is that done before it: some file systems
+    look for a free place much longer where much was deleted in the last minutes.
+    """
+    lake, aside = place / "lake", place / ASIDE
+    aside.mkdir(exist_ok=True)
+    tables = [each for each in lake.iterdir() if each.is_dir() and not each.name.startswith(".")]
+    for table in tables:
+        if table.name == step or (step == "whole" and table.name not in MADE):
+            table.rename(aside / str(len(list(aside.iterdir()))))
 
 
 def _once(folder: Path, arguments: argparse.Namespace) -> list[dict[str, object]]:

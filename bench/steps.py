@@ -113,13 +113,14 @@ def _make(place: Place) -> Result:
 
 def _materialize(place: Place, day: date, assets: tuple[str, ...]) -> Result:
     """Some assets of the daily job, in one process, recorded as any run is."""
-    import dagster as dg
-
-    from posture_pipeline.automation import DAILY_JOB
-    from posture_pipeline.definitions import build_definitions
     from posture_pipeline.running import dagster_instance
 
     with dagster_instance(place.settings) as instance:
+        import dagster as dg
+
+        from posture_pipeline.automation import DAILY_JOB
+        from posture_pipeline.definitions import build_definitions
+
         job = build_definitions(place.settings).resolve_job_def(DAILY_JOB)
         began = time.perf_counter()
         result = job.execute_in_process(

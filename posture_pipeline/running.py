@@ -5,7 +5,9 @@ What a run does stands in the assets; what is printed of it in `cli.py`.
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,18 +93,43 @@ def dagster_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     Runs that an earlier process of the command line left unfinished when it was killed are ended
     first: they would keep their place in a pool, and this process would wait for it for good.
     """
-    import dagster as dg
     from filelock import FileLock
 
     home = prepare_home(settings)
     locks = home / "command_line"
     locks.mkdir(exist_ok=True)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with _kept_for_good():
+        import dagster as dg
+
+        import posture_pipeline.definitions  # noqa: F401 - what runs are made of
+
+        opened = dg.DagsterInstance.from_config(str(home))
+    with opened as instance:
         # The system lets go of the lock when the process ends, however it ends.
         with FileLock(locks / _process_token()):
             _end_dead_runs(instance, locks)
             yield instance
         (locks / _process_token()).unlink(missing_ok=True)
+
+
+@contextmanager
+def _kept_for_good() -> Iterator[None]:
+    """What is imported and made within is never looked through for garbage, at the first time.
+
+    It stays until the process ends: to look through it while it grows, again and again, and once
+    more at the end, costs every run half a second.
+    """
+    if gc.get_freeze_count() or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        if "duckdb" not in sys.modules:
+            # Its bindings print what they find left at the end.
+            gc.freeze()
+    finally:
+        gc.enable()
 
 
 @cache

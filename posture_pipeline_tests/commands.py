@@ -22,7 +22,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def posture(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    """Runs the command and checks its exit code, and that it shows no traceback."""
+    """Runs the command and checks its exit code, and that no library complains to its user."""
     done = subprocess.run(
         [sys.executable, "-m", "posture_pipeline", *arguments],
         cwd=cwd,
@@ -34,4 +34,5 @@ def posture(*arguments: str, cwd: Path, expect: int = 0) -> subprocess.Completed
     )
     assert done.returncode == expect, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
+    assert "leaked" not in done.stderr
     return done

@@ -11,7 +11,6 @@ import polars as pl
 from posture_pipeline.assets import declared
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake import explanation
-from posture_pipeline.lake.catalog.publish import publish_day, rebuild
 from posture_pipeline.lake.staleness import RUNS, runs_of
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained, of_commit, preview
@@ -88,6 +87,8 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
     def posture_catalog(
         context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.MaterializeResult:
+        from posture_pipeline.lake.catalog.publish import publish_day, rebuild
+
         days = days_of(context)
         with explained():
             # One day is put into the file; for more it is quicker to build it anew, once.

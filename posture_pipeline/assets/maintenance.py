@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 import dagster as dg
 
 from posture_pipeline.explain_words import count
-from posture_pipeline.lake.doctor import Doctor
 from posture_pipeline.lake.maintenance import Done, Maintenance, by_kind
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained
@@ -86,6 +85,8 @@ def lake_is_whole(
     tell: dg.ResourceParam[Tell],
 ) -> dg.Output[None]:
     """Fails where the lake is damaged, so that somebody is told."""
+    from posture_pipeline.lake.doctor import Doctor
+
     with explained():
         doctor = Doctor(lake, now=clock(), fast=True, tell=tell)
         problems = doctor.problems()

@@ -131,18 +131,25 @@ class Lake:
 
     def get(self, path: str) -> bytes | None:
         """The bytes of an object, or null when it is not there."""
-        found = self.get_with_version(path)
+        found = self._get(path)
         return None if found is None else found[0]
 
     def get_with_version(self, path: str) -> tuple[bytes, str] | None:
         """The bytes of an object and their version, or null when it is not there."""
+        found = self._get(path)
+        if found is None:
+            return None
+        data, tag = found
+        return data, hashlib.sha256(data).hexdigest() if self.is_local else str(tag)
+
+    def _get(self, path: str) -> tuple[bytes, str | None] | None:
+        """The bytes of an object and what the store calls them."""
         try:
             with asking("s3:GetObject", self.uri(path)):
                 found = obstore.get(self._store, path)
-                data = bytes(found.bytes())
+                return bytes(found.bytes()), found.meta["e_tag"]
         except FileNotFoundError:
             return None
-        return data, hashlib.sha256(data).hexdigest() if self.is_local else str(found.meta["e_tag"])
 
     def version_of(self, path: str) -> str | None:
         """What tells this content of an object from any other; null when it is not there."""

@@ -35,6 +35,17 @@ print(json.dumps([code or 0, sorted(sys.modules)]))
 """
 
 
+BEGINS_A_RUN = """
+import gc, json, sys
+from posture_pipeline.running import dagster_instance
+from posture_pipeline.settings import Settings
+with dagster_instance(Settings(lake=sys.argv[1])):
+    # Frozen, looked through, collecting, loaded.
+    facts = gc.get_freeze_count(), len(gc.get_objects()), gc.isenabled(), sorted(sys.modules)
+print(json.dumps(facts))
+"""
+
+
 def loaded(*arguments: str, cwd: Path) -> set[str]:
     """The heavy libraries that a successful command has loaded when it ends."""
     done = subprocess.run(
@@ -67,3 +78,20 @@ def test_scores_loads_what_a_table_needs_and_nothing_more(tmp_path: Path) -> Non
     Lake(str(tmp_path)).replace(ORGANIZATION_SCORES, date(2026, 11, 22), rows)
     command = ["scores", "--lake", str(tmp_path), "--scope", "organization"]
     assert loaded(*command, cwd=tmp_path) <= SHOWS_SCORES
+
+
+def test_a_run_keeps_what_it_is_made_of_out_of_the_garbage_collectors_sight(tmp_path: Path) -> None:
+    """Except for DuckDB, whose bindings print complaints at the end when that is done to them."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGINS_A_RUN, str(tmp_path)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=True,
+    )
+    frozen, looked_through, collects, modules = json.loads(done.stdout)
+    assert frozen > 10 * looked_through
+    assert collects
+    assert "duckdb" not in modules
+    assert done.stderr == ""
