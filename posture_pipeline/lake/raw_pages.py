@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from posture_pipeline.errors import LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.store import Commit, Lake, hash_of_files, new_run
 from posture_pipeline.model.collection import ShardPosition
@@ -25,7 +26,9 @@ READ_BYTES = 2 << 20
 class RawPagesWriter:
     """Writes the raw pages of a day; goes on where an earlier, unfinished run stopped.
 
-    It is a `model.collection.PageSink`. Each shard is written by one thread at a time.
+    It is a `model.collection.PageSink`. Each shard is written by one thread at a time. Should the
+    earlier run be at work still, on another machine, it is the one that stops: it may hang, and a
+    run that somebody started in its place must not wait for it.
     """
 
     def __init__(self, lake: Lake, day: date) -> None:
@@ -43,8 +46,9 @@ class RawPagesWriter:
         """An earlier run of the day saved something that this one goes on from."""
         if state is None:
             state = {"run": new_run(), "began_at": datetime.now(UTC).isoformat()}
-            lake.put_json(self._open, state)
         self.run = str(state["run"])
+        self._writer = new_run()
+        lake.put_json(self._open, {**state, "writer": self._writer})
         self._buffers: dict[str, _PageBuffer] = {}
         self._hashes: dict[str, str] = {}
         """Of the files that this process wrote, by their path below the run."""
@@ -63,7 +67,12 @@ class RawPagesWriter:
         self._buffers.setdefault(shard, _PageBuffer()).add(body)
 
     def save(self, position: ShardPosition) -> None:
-        """Writes the shard's open file, then its position: in this order a kill is harmless."""
+        """Writes the shard's open file, then its position: in this order a kill is harmless.
+
+        Raises:
+            LakeError: Another run goes on with the day; nothing was written.
+        """
+        self._ensure_nobody_else_writes()
         folder = self._folder(position.shard)
         buffer = self._buffers.pop(position.shard, None)
         if buffer is not None:
@@ -73,12 +82,22 @@ class RawPagesWriter:
         self.lake.put_json(f"{folder}/{layout.POSITION}", asdict(position))
 
     def restart(self, shard: str) -> None:
-        """Forgets everything of a shard."""
+        """Forgets everything of a shard.
+
+        Raises:
+            LakeError: Another run goes on with the day; nothing was deleted.
+        """
+        self._ensure_nobody_else_writes()
         self._buffers.pop(shard, None)
         self.lake.delete(self._folder(shard))
 
     def abandon(self) -> None:
-        """Forgets everything of the day that was not committed."""
+        """Forgets everything of the day that was not committed.
+
+        Raises:
+            LakeError: Another run goes on with the day; nothing was deleted.
+        """
+        self._ensure_nobody_else_writes()
         self.lake.delete(layout.run_folder(RAW_FINDING_PAGES, self.day, self.run))
         self.lake.delete(self._open)
 
@@ -88,7 +107,11 @@ class RawPagesWriter:
         Args:
             shards: The shards of the collection; folders of others are not read.
             details: Facts to keep with the commit; `shards` is added to them.
+
+        Raises:
+            LakeError: Another run goes on with the day, or committed it.
         """
+        self._ensure_nobody_else_writes()
         positions = [position for shard in shards if (position := self.position(shard))]
         commit = self.lake.commit_run(
             RAW_FINDING_PAGES,
@@ -120,6 +143,20 @@ class RawPagesWriter:
         )
         self.lake.delete(self._open)
         return commit
+
+    def _ensure_nobody_else_writes(self) -> None:
+        """Two that write the same files would leave pages of both, and neither's others.
+
+        Raises:
+            LakeError: Another run of the day began after this one.
+        """
+        state = self.lake.get_json(self._open)
+        if state is None or state.get("writer") != self._writer:
+            message = (
+                f"Another run collects {self.day.isoformat()} since, and went on where this one "
+                f"was ({self.lake.uri(self._open)}). This one stops here; nothing is lost."
+            )
+            raise LakeError(message)
 
     def _hash_of(self, positions: list[ShardPosition]) -> str:
         """Of all files of the run; those of a process that was killed are read once more."""
@@ -190,8 +227,6 @@ def read_file(lake: Lake, day: date, path: str) -> bytes:
     full = f"{layout.partition(RAW_FINDING_PAGES, day)}/{path}"
     data = lake.get(full)
     if data is None:
-        from posture_pipeline.errors import LakeError
-
         message = f"{lake.uri(full)} is gone, though the day's commit names it; collect the day."
         raise LakeError(message)
     return data

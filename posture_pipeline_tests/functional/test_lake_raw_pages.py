@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -174,6 +175,72 @@ def test_kills_at_any_point_give_the_same_pages_as_none(
     commit = writer.commit(["0"], {})
     assert committed(lake) == [f"0-{page}" for page in range(2 * files)]
     assert (commit.files, commit.rows) == (files, 200 * files)
+
+
+# --- two runs of one day ----------------------------------------------------------------------
+
+
+def test_of_two_runs_of_a_day_the_later_one_goes_on_and_the_earlier_one_stops(lake: Lake) -> None:
+    """It may hang on another machine, where nobody can reach it."""
+    earlier = RawPagesWriter(lake, DAY)
+    add_file(earlier, 0)
+    later = RawPagesWriter(lake, DAY)
+    earlier.add("0", b"not from where the later one is")
+    with pytest.raises(LakeError, match="Another run collects 2026-11-23 since"):
+        earlier.save(at(2))
+    assert later.position("0") == at(1)
+    add_file(later, 1, complete=True)
+    later.commit(["0"], {})
+    assert committed(lake) == ["0-0", "0-1", "0-2", "0-3"]
+
+
+@pytest.mark.parametrize("committed_by_the_later", [False, True])
+def test_the_earlier_of_two_runs_deletes_and_commits_nothing(
+    lake: Lake, *, committed_by_the_later: bool
+) -> None:
+    earlier = RawPagesWriter(lake, DAY)
+    later = RawPagesWriter(lake, DAY)
+    add_file(later, 0, complete=True)
+    if committed_by_the_later:
+        later.commit(["0"], {})
+    for act in (
+        earlier.abandon,
+        lambda: earlier.restart("0"),
+        lambda: earlier.commit(["0"], {}),
+    ):
+        with pytest.raises(LakeError, match="Another run collects"):
+            act()
+    if not committed_by_the_later:
+        later.commit(["0"], {})
+    assert committed(lake) == ["0-0", "0-1"]
+
+
+@settings(max_examples=50)
+@given(turns=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=30))
+def test_however_runs_of_a_day_meet_none_goes_back_behind_another(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, bool]]
+) -> None:
+    """Three machines; in a turn one saves a file, or somebody starts its run again."""
+    files = 4
+    lake = Lake(str(tmp_path_factory.mktemp("lake")))
+    runs = [RawPagesWriter(lake, DAY) for _ in range(3)]
+    saved, furthest = [0, 0, 0], 0
+    for machine, starts_again in turns:
+        if starts_again:
+            runs[machine] = RawPagesWriter(lake, DAY)
+            saved[machine] = (runs[machine].position("0") or at(0)).files
+            assert saved[machine] == furthest
+        elif saved[machine] < files:
+            with suppress(LakeError):
+                add_file(runs[machine], saved[machine])
+                saved[machine] += 1
+            furthest = max(furthest, saved[machine])
+    last = RawPagesWriter(lake, DAY)
+    assert (last.position("0") or at(0)).files == furthest
+    for number in range(furthest, files):
+        add_file(last, number)
+    last.commit(["0"], {})
+    assert committed(lake) == [f"0-{page}" for page in range(2 * files)]
 
 
 # --- commits ----------------------------------------------------------------------------------
