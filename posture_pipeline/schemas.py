@@ -13,8 +13,8 @@ import polars as pl
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
-SCHEMA_VERSION = 3
-"""Stored with every commit. Raised when a table gains columns."""
+SCHEMA_VERSION = 1
+"""Stored with every commit. Raised when a released table gains columns."""
 
 SEPARATOR = " "
 """Joins several values in one text column: List columns make findings files slow and large."""
