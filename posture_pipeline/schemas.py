@@ -83,7 +83,18 @@ _FINDING_COLUMNS = (
     _DATE,
     Column("finding_id", pl.String(), "ASFF Id."),
     Column("product_arn", pl.String(), "ASFF ProductArn; with finding_id it identifies a finding."),
-    Column("product_name", pl.String(), "ASFF ProductName, such as Security Hub or Config."),
+    Column(
+        "product",
+        pl.String(),
+        "What follows product/ in ProductArn, such as aws/securityhub or aws/config: the "
+        "product's identity. Null if the ARN has no such part.",
+    ),
+    Column("product_name", pl.String(), "ASFF ProductName: a display name, which AWS changes."),
+    Column(
+        "provider",
+        pl.String(),
+        "Cloud of the first resource in upper case: AWS unless the finding says otherwise.",
+    ),
     Column("account_id", pl.String(), "AwsAccountId, 12 digits, leading zeros kept."),
     Column("account_name", pl.String(), "AwsAccountName as the finding gives it; may be null."),
     Column("region", pl.String(), "ASFF Region, else the region of the product ARN."),
@@ -114,6 +125,18 @@ _FINDING_COLUMNS = (
         "rule_name",
         pl.String(),
         "Canonical Config rule name: without -conformance-pack-<random> and OrgConfigRule-...",
+    ),
+    Column(
+        "config_rule_arn",
+        pl.String(),
+        "ARN of the Config rule: ProductFields aws/config/ConfigRuleArn, else a GeneratorId that "
+        "is one.",
+    ),
+    Column(
+        "config_compliance_type",
+        pl.String(),
+        "ProductFields aws/config/ConfigComplianceType: COMPLIANT, NON_COMPLIANT or "
+        "NOT_APPLICABLE; null for other findings.",
     ),
     Column(
         "compliance_status", pl.String(), "PASSED, FAILED, WARNING, NOT_AVAILABLE; may be null."

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import date
 
-SECURITY_HUB_PRODUCT = "product/aws/securityhub"
-"""End of the product ARN of Security Hub's own control findings."""
+SECURITY_HUB_PRODUCT = "aws/securityhub"
+"""Product of Security Hub's own control findings. Display names change, products do not."""
 
-CONFIG_PRODUCT = "product/aws/config"
-"""End of the product ARN of findings sent by AWS Config."""
+CONFIG_PRODUCT = "aws/config"
+"""Product of the findings sent by AWS Config."""
+
+AWS_PROVIDER = "AWS"
+"""The cloud that a resource belongs to, unless its finding says otherwise."""
 
 UNREADABLE = Table(
     QUARANTINE.name,
@@ -95,6 +98,7 @@ class _Workflow(msgspec.Struct, gc=False, rename="pascal"):
 class _Resource(msgspec.Struct, gc=False, rename="pascal"):
     id: str | None = None
     type: str | None = None
+    provider: str | None = None
 
 
 class _Note(msgspec.Struct, gc=False, rename="pascal"):
@@ -119,6 +123,10 @@ class _ProductFields(msgspec.Struct, gc=False, rename="pascal"):
     standards_control_arn: str | None = None
     previous_compliance_status: str | None = None
     config_rule_name: str | None = msgspec.field(name="aws/config/ConfigRuleName", default=None)
+    config_rule_arn: str | None = msgspec.field(name="aws/config/ConfigRuleArn", default=None)
+    config_compliance_type: str | None = msgspec.field(
+        name="aws/config/ConfigComplianceType", default=None
+    )
     archival_reason_0: str | None = msgspec.field(name="ArchivalReasons:0/ReasonCode", default=None)
     archival_reason_1: str | None = msgspec.field(name="ArchivalReasons:1/ReasonCode", default=None)
     archival_reason_2: str | None = msgspec.field(name="ArchivalReasons:2/ReasonCode", default=None)
@@ -206,6 +214,8 @@ _LONE_SURROGATE = re.compile(
     rb"|(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
+
+_CONFIG_RULE_ARN = r"^arn:[^:]*:config:[^:]*:[^:]*:config-rule/"
 
 _SEVERITY_FLOORS = ((90, "CRITICAL"), (70, "HIGH"), (40, "MEDIUM"), (1, "LOW"))
 """Least Severity.Normalized of each label; 0 is INFORMATIONAL (ASFF, Severity)."""
@@ -555,9 +565,12 @@ class _Columns:
         to["severity_original"].extend([each.original for each in severities])
         to["resource_id"].extend([each[0].id for each in resources])
         to["resource_type"].extend([each[0].type for each in resources])
+        to["provider"].extend([each[0].provider for each in resources])
         to["resource_count"].extend([len(each.resources or ()) for each in findings])
         self._add_notes([each.note for each in findings])
         to["config_rule_name"].extend([each.config_rule_name for each in fields])
+        to["config_rule_arn"].extend([each.config_rule_arn for each in fields])
+        to["config_compliance_type"].extend([each.config_compliance_type for each in fields])
         to["previous_compliance_status"].extend(
             [each.previous_compliance_status for each in fields]
         )
@@ -605,7 +618,9 @@ _PLAIN = {
 }
 """Columns that are a member of the finding as it is."""
 
-_DERIVED = frozenset({"date", "shard", "rule_name", "consolidated", "standard_control_id"})
+_DERIVED = frozenset(
+    {"date", "shard", "product", "rule_name", "consolidated", "standard_control_id"}
+)
 """Columns made from others when the frame is."""
 
 _TIMESTAMPS = tuple(column.name for column in MERGED_FINDINGS.columns if column.dtype == TIMESTAMP)
@@ -651,14 +666,19 @@ def _severity(severity: _Severity) -> str | None:
 
 def _frame(columns: _Columns, *, day: date, shard: str) -> pl.DataFrame:
     """The rows of `merged_findings`."""
-    collected = columns.frame()
-    of_config = pl.col("product_arn").str.ends_with(CONFIG_PRODUCT)
+    collected = _with_products(columns.frame())
+    of_config = pl.col("product") == CONFIG_PRODUCT
+    of_config_rule = pl.col("generator_id").str.contains(_CONFIG_RULE_ARN)
     frame = collected.with_columns(
         *(parse_timestamps(collected[name]) for name in _TIMESTAMPS),
         date=pl.lit(day),
         shard=pl.lit(shard),
         record_state=pl.col("record_state").fill_null("ACTIVE"),
+        provider=pl.col("provider").str.to_uppercase().fill_null(AWS_PROVIDER),
         config_rule_name=pl.coalesce("config_rule_name", pl.when(of_config).then("title")),
+        config_rule_arn=pl.coalesce(
+            "config_rule_arn", pl.when(of_config_rule).then("generator_id")
+        ),
     )
     if frame["region"].null_count():
         frame = frame.with_columns(region=pl.coalesce("region", _region_of_product()))
@@ -668,6 +688,18 @@ def _frame(columns: _Columns, *, day: date, shard: str) -> pl.DataFrame:
 def _region_of_product() -> pl.Expr:
     region = pl.col("product_arn").str.split(":").list.get(3, null_on_oob=True)
     return pl.when(region != "").then(region)
+
+
+def _with_products(findings: pl.DataFrame) -> pl.DataFrame:
+    """Adds `product`, found once for each of the few product ARNs there are."""
+    arns = findings.select(pl.col("product_arn").drop_nulls().unique()).with_columns(
+        product=pl.col("product_arn").str.extract(r"(?:^|[:/])product(?:v2)?/(.+)\z")
+    )
+    return findings.with_columns(
+        product=pl.col("product_arn").replace_strict(
+            arns["product_arn"], arns["product"], default=None, return_dtype=pl.String
+        )
+    )
 
 
 def _with_rule_names(findings: pl.DataFrame) -> pl.DataFrame:
@@ -687,9 +719,7 @@ def _with_control_identity(findings: pl.DataFrame) -> pl.DataFrame:
     Per-standard findings are Security Hub's own: another product's GeneratorId may look alike.
     """
     consolidated = pl.col("generator_id").str.starts_with(CONSOLIDATED_PREFIX)
-    own = pl.col("product_arn").is_null() | pl.col("product_arn").str.ends_with(
-        SECURITY_HUB_PRODUCT
-    )
+    own = pl.col("product_arn").is_null() | (pl.col("product") == SECURITY_HUB_PRODUCT)
     findings = findings.with_columns(
         _other=own & consolidated.fill_null(value=False).not_(),
         consolidated=pl.when(consolidated).then(True),

@@ -373,3 +373,63 @@ def test_every_record_in_is_a_row_out_or_in_the_quarantine(pages: list[list[Any]
 def test_no_bytes_raise_an_error(bodies: list[bytes]) -> None:
     parsed = parse_pages(enumerate(bodies), day=DAY, shard="0")
     assert parsed.records == parsed.findings.height + parsed.quarantine.height
+
+
+@pytest.mark.parametrize(
+    ("arn", "product"),
+    [
+        (HUB, "aws/securityhub"),
+        (CONFIG, "aws/config"),
+        ("arn:aws-cn:securityhub:cn-north-1::product/aws/securityhub", "aws/securityhub"),
+        ("arn:aws:securityhub:eu-west-1::productv2/aws/securityhub", "aws/securityhub"),
+        ("arn:aws:securityhub:eu-west-1::product/prowler/prowler", "prowler/prowler"),
+        (
+            "arn:aws:securityhub:eu-west-1:111122223333:product/111122223333/default",
+            "111122223333/default",
+        ),
+        ("arn:aws:securityhub:eu-west-1:111122223333:subproduct/x/y", None),
+        ("nonsense", None),
+        (None, None),
+    ],
+)
+def test_a_product_is_what_follows_product_in_its_arn(arn: str | None, product: Any) -> None:
+    assert row(ProductArn=arn, ProductName="Any name")["product"] == product
+
+
+@pytest.mark.parametrize(
+    ("resources", "provider"),
+    [
+        ([{"Id": "r", "Provider": "Azure"}], "AZURE"),
+        ([{"Id": "r", "Provider": "AWS"}], "AWS"),
+        ([{"Id": "r"}], "AWS"),
+        ([], "AWS"),
+    ],
+)
+def test_the_provider_is_aws_unless_the_finding_says_otherwise(
+    resources: list[Any], provider: str
+) -> None:
+    assert row(Resources=resources)["provider"] == provider
+
+
+RULE_ARN = "arn:aws:config:eu-west-1:111122223333:config-rule/config-rule-abc123"
+
+
+@pytest.mark.parametrize(
+    ("members", "arn"),
+    [
+        ({"ProductFields": {"aws/config/ConfigRuleArn": RULE_ARN}, "GeneratorId": "x"}, RULE_ARN),
+        ({"GeneratorId": RULE_ARN}, RULE_ARN),
+        ({"GeneratorId": "security-control/S3.1"}, None),
+        ({}, None),
+    ],
+)
+def test_a_config_rules_arn_is_its_product_field_or_its_generator(
+    members: dict[str, Any], arn: str | None
+) -> None:
+    assert row(**members)["config_rule_arn"] == arn
+
+
+def test_a_config_findings_own_compliance_type_is_kept() -> None:
+    fields = {"aws/config/ConfigComplianceType": "NOT_APPLICABLE"}
+    assert row(ProductFields=fields)["config_compliance_type"] == "NOT_APPLICABLE"
+    assert row()["config_compliance_type"] is None
