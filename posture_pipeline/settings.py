@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from calendar import monthrange
 from collections.abc import Mapping, Sequence
-from datetime import date, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -89,18 +90,27 @@ _CRON_FIELDS = (
 """The last three fields of a cron expression: least and greatest number, and names for them."""
 
 
-def _is_cron_field(text: str, low: int, high: int, names: Sequence[str]) -> bool:
-    """Whether every part of a field is `*`, a value or a range, with or without a step."""
+def _cron_values(text: str, low: int, high: int, names: Sequence[str]) -> set[int] | None:
+    """The numbers that a field stands for; None where a part of it is no cron."""
+    values: set[int] = set()
     for part in text.lower().split(","):
         match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([1-9][0-9]?))?", part)
         if match is None:
-            return False
-        for value in (match[1], match[2]):
-            number = re.fullmatch("[0-9]{1,2}", value) if value is not None else None
-            known = value is None or value in names
-            if not known and (number is None or not low <= int(number[0]) <= high):
-                return False
-    return True
+            return None
+        ends = [low, high]
+        for at, value in enumerate((match[1], match[2])):
+            if value in names:
+                ends[at] = names.index(value) + (1 if names is _MONTHS else 0)
+            elif value is not None and re.fullmatch("[0-9]{1,2}", value):
+                ends[at] = int(value)
+            elif value is not None:
+                return None
+        if match[1] is not None and match[2] is None and match[3] is None:
+            ends[1] = ends[0]
+        if not all(low <= end <= high for end in ends):
+            return None
+        values.update(range(ends[0], ends[1] + 1, int(match[3] or 1)))
+    return values
 
 
 class Report(Model):
@@ -164,7 +174,7 @@ class Report(Model):
 
 
 class Schedule(Model):
-    """When the daily run starts."""
+    """When something starts: five cron fields and a time zone."""
 
     cron: str = "0 6 * * *"
     timezone: str = "Europe/Amsterdam"
@@ -189,11 +199,47 @@ class Schedule(Model):
         if int(fields[0]) > 59 or int(fields[1]) > 23:
             message = "must have a minute up to 59 and an hour up to 23"
             raise ValueError(message)
+        values = []
         for text, (name, low, high, names) in zip(fields[2:], _CRON_FIELDS, strict=True):
-            if not _is_cron_field(text, low, high, names):
+            found = _cron_values(text, low, high, names)
+            if not found:
                 message = f"has the {name} {text!r}; use * or numbers from {low} to {high}"
                 raise ValueError(message)
+            values.append(found)
+        days, months, _ = values
+        # In cron a day of the week beside a day of the month is another way to match.
+        if fields[4] == "*" and min(days) > max(monthrange(2024, month)[1] for month in months):
+            message = "names no date of the calendar; correct the day of the month or the month"
+            raise ValueError(message)
         return cron
+
+
+class DailySchedule(Schedule):
+    """When the daily run starts; a snapshot is of the UTC day on which that is."""
+
+    @model_validator(mode="after")
+    def _one_day_each(self) -> DailySchedule:
+        # 01:30 in Amsterdam is 00:30 UTC in winter and 23:30 UTC of the day before in summer: when
+        # the clocks change, one UTC day would have two runs and another none.
+        minute, hour = (int(field) for field in self.cron.split()[:2])
+        zone, first = ZoneInfo(self.timezone), date(2026, 1, 1)
+        shifts = set()
+        for days in range(_DAYS_OF_CLOCK_CHANGES):
+            day = first + timedelta(days=days)
+            local = datetime.combine(day, time(hour, minute), zone)
+            shifts.add((local.astimezone(UTC).date() - day).days)
+        if len(shifts) > 1:
+            message = (
+                f"{hour:02}:{minute:02} in {self.timezone} is on another UTC day in summer than in "
+                "winter, so that one day a year would have no snapshot; choose another hour, or "
+                "timezone: UTC"
+            )
+            raise ValueError(message)
+        return self
+
+
+_DAYS_OF_CLOCK_CHANGES = 2 * 366
+"""Days that are looked at for a change of the clocks: two years, as some zones differ by year."""
 
 
 class MaintenanceSchedule(Schedule):
@@ -456,7 +502,7 @@ class Settings(Model):
     s3: S3 = S3()
     start_date: date = date(2024, 1, 1)
     """First day that can be a partition."""
-    schedule: Schedule = Schedule()
+    schedule: DailySchedule = DailySchedule()
     aws: Aws = Aws()
     simulation: Simulation | None = None
     """Set: no AWS is used, but a simulated organization in this process."""

@@ -160,6 +160,9 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
         ("schedule: {cron: '0 6 32 * *'}", "schedule.cron", "'32'", "from 1 to 31"),
         ("schedule: {cron: '0 6 * moon *'}", "schedule.cron", "'moon'", "from 1 to 12"),
         ("schedule: {cron: '0 6 * * 8'}", "schedule.cron", "'8'", "from 0 to 7"),
+        ("schedule: {cron: '0 6 20-10 * *'}", "schedule.cron", "'20-10'", "from 1 to 31"),
+        ("schedule: {cron: '0 6 31 feb,apr *'}", "schedule.cron", "no date", "the month"),
+        ("maintenance: {cron: '0 6 30 2 *'}", "maintenance.cron", "no date", "the month"),
         ("aws: {requests_per_second: 0}", "aws.requests_per_second", "0", "greater than 0"),
         ("simulation: {accounts: 4}", "simulation.accounts", "4", "5"),
         ("collect: some", "collect", "'some'", "'all' or 'failing'"),
@@ -288,6 +291,46 @@ def test_durations_are_days(tmp_path: Path, text: str, days: int) -> None:
 
 @pytest.mark.parametrize("cron", ["0 6 * * *", "59 23 1 1 0", "5 0 1-15/2 jan,JUL mon-fri"])
 def test_a_schedule_has_a_fixed_minute_and_hour(tmp_path: Path, cron: str) -> None:
+    assert load(tmp_path, f"schedule: {{cron: '{cron}'}}").schedule.cron == cron
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone"),
+    [
+        ("30 1 * * *", "Europe/Amsterdam"),
+        ("30 19 * * *", "America/New_York"),
+        ("0 10 * * *", "Australia/Sydney"),
+        ("30 23 * * *", "Atlantic/Azores"),
+    ],
+)
+def test_a_schedule_that_would_lose_a_day_when_clocks_change_is_refused(
+    tmp_path: Path, cron: str, timezone: str
+) -> None:
+    """Its UTC day differs between summer and winter, and the UTC day is the snapshot's."""
+    said = refusal(tmp_path, f"schedule: {{cron: '{cron}', timezone: {timezone}}}")
+    assert "another UTC day in summer" in said
+    assert "choose another hour" in said
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone"),
+    [
+        ("30 0 * * *", "Europe/Amsterdam"),
+        ("30 2 * * *", "Europe/Amsterdam"),
+        ("30 1 * * *", "UTC"),
+        ("30 10 * * *", "Asia/Tokyo"),
+        ("0 11 * * *", "Australia/Sydney"),
+    ],
+)
+def test_a_schedule_whose_utc_day_is_the_same_all_year_is_taken(
+    tmp_path: Path, cron: str, timezone: str
+) -> None:
+    text = f"schedule: {{cron: '{cron}', timezone: {timezone}}}"
+    assert load(tmp_path, text).schedule.timezone == timezone
+
+
+@pytest.mark.parametrize("cron", ["0 3 29 2 *", "0 3 31 * *", "0 3 30 2 1", "0 3 31 4,5 *"])
+def test_a_schedule_with_some_date_of_the_calendar_is_taken(tmp_path: Path, cron: str) -> None:
     assert load(tmp_path, f"schedule: {{cron: '{cron}'}}").schedule.cron == cron
 
 
