@@ -220,6 +220,7 @@ def _status_rows(
         suppressed_findings=0,
         failed_resources=pl.col("failed_findings"),
         passed_resources=pl.col("resources") - pl.col("failed_findings"),
+        unknown_resources=0,
         regions=1,
         carried_findings=0,
     )

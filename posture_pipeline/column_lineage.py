@@ -91,7 +91,7 @@ COLUMN_LINEAGE: Mapping[str, Mapping[str, tuple[Source, ...]]] = {
             _from(ACCOUNT_FINDINGS, *_VERDICT),
         ),
         **dict.fromkeys(
-            ("passed_resources", "failed_resources"),
+            ("passed_resources", "failed_resources", "unknown_resources"),
             _from(ACCOUNT_FINDINGS, "resource_id", *_VERDICT),
         ),
         "regions": _from(ACCOUNT_FINDINGS, "region"),

@@ -263,6 +263,11 @@ CONTROL_STATUS = Table(
             pl.Int64(),
             "Distinct resources with a failed finding, carried failures among them.",
         ),
+        Column(
+            "unknown_resources",
+            pl.Int64(),
+            "Distinct resources that could not be evaluated, and did not fail.",
+        ),
         Column("regions", pl.Int32(), "Regions with a counted finding."),
         Column(
             "carried_findings",

@@ -173,8 +173,9 @@ def read_backlog(
     wanted = controls if score["score"] is not None else controls.clear()
     expected = snapshot.expected_of(lake, [own], day)
     findings = snapshot.findings_of(lake, day).filter(members)
+    carried = snapshot.carried_of(lake, day).filter(of_report, members)
     resources = (
-        resources_to_fix(findings_of_report(findings, own, expected))
+        resources_to_fix(findings_of_report(findings, own, expected), carried)
         .join(wanted.lazy(), on="control_id", how="semi")
         .collect()
     )
@@ -266,6 +267,11 @@ def _remarks(found: Backlog) -> list[str]:
         f"{found.counted}), and gives them when the last of its resources is fixed; a resource "
         f"counts once for each control."
     ]
+    if (found.resources["status"] == "CARRIED").any():
+        lines.append(
+            "CARRIED ones have no finding any more: AWS deleted it for age while it failed. They "
+            "are fixed when a finding of theirs passes, or the resource is known to be deleted."
+        )
     if found.rows["unknown_resources"].sum():
         lines.append(
             "UNKNOWN ones could not be evaluated. They cost points too, and are fixed by making "
@@ -319,9 +325,9 @@ def _what_to_fix(row: Row, resources: list[Row]) -> list[str]:
     lines = [text for text in (row["title"], row["remediation_url"]) if text]
     for each in resources[:RESOURCES_SHOWN]:
         regions = ", ".join(each["regions"])
-        # Where a control fails, the resources that could not be evaluated have to be told apart.
-        unknown = ", UNKNOWN" if each["status"] != row["status"] else ""
-        where = f"{each['account_id']}{', ' if regions else ''}{regions}{unknown}"
+        # Where a control fails, resources without a failed finding have to be recognizable.
+        other = f", {each['status']}" if each["status"] != row["status"] else ""
+        where = f"{each['account_id']}{', ' if regions else ''}{regions}{other}"
         lines.append(f"- {each['resource_id'] or NO_RESOURCE} ({where})")
     more = len(resources) - RESOURCES_SHOWN
     if more > 0:

@@ -48,46 +48,79 @@ BACKLOG_SCHEMA = pl.Schema(
 """What `backlog` returns."""
 
 
-def resources_to_fix(findings: pl.LazyFrame) -> pl.LazyFrame:
+def resources_to_fix(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFrame:
     """The resources that keep a control from passing in an account.
 
-    These are all with a counted finding that did not pass: a control that fails on one resource and
-    cannot be evaluated on another is UNKNOWN, not PASSED, once the first is fixed. ARCHIVED and
-    SUPPRESSED findings count for nothing. A resource that is reported in several regions is one, as
-    in the `failed_resources` of the control status.
+    These are all with a counted finding that did not pass, and all with a failure that is carried
+    forward: a control that fails on one resource and cannot be evaluated on another is UNKNOWN, not
+    PASSED, once the first is fixed. ARCHIVED and SUPPRESSED findings count for nothing. A resource
+    that is reported in several regions is one, as in the resources of the control status.
 
     Args:
         findings: Columns of `schemas.ACCOUNT_FINDINGS` and `control_id`, as
             `controls.findings_of_report` gives them.
+        carried: Rows of `schemas.CARRIED_FAILURES` of the same report.
 
     Returns:
         Columns of `RESOURCES_SCHEMA`, a row for each account, control and resource. `regions` are
-        joined by a space; `status` is FAILED, or UNKNOWN if no finding of the resource failed;
-        `title` and `remediation_url` are those of a finding of the resource. A finding that names
-        no resource stands for a resource with an empty id.
+        joined by a space; `status` is FAILED, CARRIED if a failure is carried and no finding of the
+        resource failed, or UNKNOWN; `title` and `remediation_url` are those of a finding of the
+        resource. A finding that names no resource counts as a resource with an empty id.
     """
     counted = (pl.col("record_state") == "ACTIVE") & pl.col("workflow_status").ne_missing(
         "SUPPRESSED"
     )
     not_passed = pl.col("compliance_status").ne_missing("PASSED")
-    failed = pl.col("compliance_status").eq_missing("FAILED").any()
+    no_finding = pl.lit(None, dtype=pl.String)
+    of_carried = carried.lazy().select(
+        "account_id",
+        "control_id",
+        "region",
+        "resource_id",
+        resource_type=no_finding,
+        title=no_finding,
+        remediation_url=no_finding,
+        _status=pl.lit("CARRIED"),
+    )
+    failed = pl.col("compliance_status").eq_missing("FAILED")
+    of_findings = findings.filter(counted & not_passed).select(
+        *(name for name in of_carried.collect_schema() if name != "_status"),
+        _status=pl.when(failed).then(pl.lit("FAILED")).otherwise(pl.lit("UNKNOWN")),
+    )
+
+    def any_is(status: str) -> pl.Expr:
+        return (pl.col("_status") == status).any()
+
+    # A carried failure without a region has an empty one.
+    regions = pl.col("region").replace("", None)
 
     def first(name: str) -> pl.Expr:
         return pl.col(name).drop_nulls().min()
 
     return (
-        findings.filter(counted & not_passed)
+        pl.concat([of_findings, of_carried])
         .group_by("account_id", "control_id", pl.col("resource_id").fill_null(""))
         .agg(
             first("resource_type"),
-            pl.col("region").drop_nulls().unique().sort().str.join(SEPARATOR).alias("regions"),
-            pl.when(failed).then(pl.lit("FAILED")).otherwise(pl.lit("UNKNOWN")).alias("status"),
+            regions.drop_nulls().unique().sort().str.join(SEPARATOR).alias("regions"),
+            pl.when(any_is("FAILED"))
+            .then(pl.lit("FAILED"))
+            .when(any_is("CARRIED"))
+            .then(pl.lit("CARRIED"))
+            .otherwise(pl.lit("UNKNOWN"))
+            .alias("status"),
             first("title"),
             first("remediation_url"),
         )
         .select(RESOURCES_SCHEMA.names())
-        .sort("control_id", "status", "account_id", "resource_id")
+        .sort("control_id", _place_of_status(), "account_id", "resource_id")
     )
+
+
+def _place_of_status() -> pl.Expr:
+    """What fails for certain comes first, what could not be evaluated last."""
+    places = {"FAILED": 0, "CARRIED": 1, "UNKNOWN": 2}
+    return pl.col("status").replace_strict(places, return_dtype=pl.Int8)
 
 
 def backlog(controls: pl.DataFrame, resources: pl.DataFrame, target: float) -> pl.DataFrame:
@@ -100,7 +133,7 @@ def backlog(controls: pl.DataFrame, resources: pl.DataFrame, target: float) -> p
     it keeps from passing, as each is a fix of its own.
 
     Of equal cost FAILED comes before UNKNOWN, then the worse severity, then the control id. A
-    control whose resources are not known (the findings say nothing of it any more) comes last.
+    control whose resources are not known (the settings changed since it was scored) comes last.
 
     Args:
         controls: `control_id`, `severity`, `status` of the controls of one scope, each once, as
@@ -112,7 +145,8 @@ def backlog(controls: pl.DataFrame, resources: pl.DataFrame, target: float) -> p
         Columns of `BACKLOG_SCHEMA`, a row for each FAILED or UNKNOWN control. `to_fix` resources
         are its failed and unknown ones, null where these are not known; `fixed_so_far` and
         `score_after` are what has been fixed and the score with it and all rows before it;
-        `reaches_target` is true in one row at most, none if the target is reached already.
+        `reaches_target` is true in one row at most, none if the target is reached already. Carried
+        failures are among `failed_resources`.
 
     >>> controls = pl.DataFrame(
     ...     {
@@ -135,7 +169,7 @@ def backlog(controls: pl.DataFrame, resources: pl.DataFrame, target: float) -> p
     """
     counts = resources.group_by("control_id").agg(
         to_fix=pl.len().cast(pl.Int64),
-        failed_resources=(pl.col("status") == "FAILED").sum().cast(pl.Int64),
+        failed_resources=pl.col("status").is_in(["FAILED", "CARRIED"]).sum().cast(pl.Int64),
         unknown_resources=(pl.col("status") == "UNKNOWN").sum().cast(pl.Int64),
     )
     passed = controls.filter(pl.col("status") == "PASSED").height

@@ -86,6 +86,7 @@ _COUNTS = (
     "suppressed_findings",
     "passed_resources",
     "failed_resources",
+    "unknown_resources",
     "carried_findings",
 )
 
@@ -190,22 +191,15 @@ def control_status_of_reports(
     scored = accounts.select(
         pl.col("account_id").unique(maintain_order=True),
     ).with_columns(_reports=pl.col("account_id").is_in(reporting["account_id"].implode()))
-    of_carried = _carried_counts(CARRIED_FAILURES.empty() if carried is None else carried)
+    carried = CARRIED_FAILURES.empty() if carried is None else carried
     tables = []
     for report in reports:
         controls = expected.filter(pl.col("report") == report.name)
-        counts = control_counts(findings_of_report(findings, report, controls)).collect(
-            engine="streaming"
-        )
-        with_carried = counts.join(
-            of_carried.filter(pl.col("report") == report.name).drop("report"),
-            on=["account_id", "control_id"],
-            how="full",
-            coalesce=True,
-        )
-        tables.append(
-            _status_rows(report, controls, with_carried, scored, day=day, collect=collect)
-        )
+        counts = control_counts(
+            findings_of_report(findings, report, controls),
+            carried.filter(pl.col("report") == report.name),
+        ).collect(engine="streaming")
+        tables.append(_status_rows(report, controls, counts, scored, day=day, collect=collect))
     return pl.concat(tables) if tables else CONTROL_STATUS.empty()
 
 
@@ -226,15 +220,8 @@ def _status_rows(
         accounts.sort("account_id")
         .join(controls.sort("control_id"), how="cross", maintain_order="left_right")
         .join(counts, on=["account_id", "control_id"], how="left", maintain_order="left")
-        .filter(
-            pl.col("enabled")
-            | pl.col("suppressed_findings").is_not_null()
-            | pl.col("carried_findings").is_not_null()
-        )
+        .filter(pl.col("enabled") | pl.col("suppressed_findings").is_not_null())
         .with_columns(pl.col(*_COUNTS).fill_null(0), pl.col("regions").fill_null(0))
-        .with_columns(
-            failed_resources=pl.col("failed_resources") + pl.col("_carried_resources").fill_null(0)
-        )
         .with_columns(
             date=pl.lit(day),
             report=pl.lit(report.name),
@@ -246,23 +233,19 @@ def _status_rows(
     return CONTROL_STATUS.cast(rows)
 
 
-def _carried_counts(carried: pl.DataFrame) -> pl.DataFrame:
-    """Carried failures of each control in each account; their resources have no findings."""
-    return carried.group_by("report", "account_id", "control_id").agg(
-        carried_findings=pl.len().cast(pl.Int64),
-        _carried_resources=pl.col("resource_id").n_unique().cast(pl.Int64),
-    )
-
-
-def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
+def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFrame:
     """Counts the findings of each control in each account; archived ones are ignored.
+
+    A resource counts once in an account, whatever its regions: as failed if a finding of it failed
+    or a failure of it is carried, else as unknown if one could not be evaluated, else as passed.
 
     Args:
         findings: Columns of `schemas.ACCOUNT_FINDINGS` and `control_id`.
+        carried: Rows of `schemas.CARRIED_FAILURES` of the same report.
 
     Returns:
-        account_id, control_id, the counts of `schemas.CONTROL_STATUS`, and the distinct resources
-        that passed and failed.
+        account_id, control_id and the counts of `schemas.CONTROL_STATUS`, for every control with an
+        active finding or a carried failure in an account.
     """
     suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
     passed = pl.col("compliance_status").eq_missing("PASSED")
@@ -281,8 +264,24 @@ def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
         _resource=pl.when(~suppressed).then(resource),
         _not_passed=pl.when(~passed & ~suppressed).then(resource),
         _failing=pl.when(failed & ~suppressed).then(resource),
+        _carried=pl.lit(value=False),
     )
-    return active.group_by("account_id", "control_id").agg(
+    none, no, yes = pl.lit(None, pl.UInt64), pl.lit(value=False), pl.lit(value=True)
+    of_carried = carried.lazy().select(
+        "account_id",
+        "control_id",
+        _region=none,
+        _suppressed=no,
+        _passed=no,
+        _failed=no,
+        _unknown=no,
+        _resource=resource,
+        _not_passed=resource,
+        _failing=resource,
+        _carried=yes,
+    )
+    counted = pl.concat([active, of_carried])
+    return counted.group_by("account_id", "control_id").agg(
         passed_findings=pl.col("_passed").sum().cast(pl.Int64),
         failed_findings=pl.col("_failed").sum().cast(pl.Int64),
         unknown_findings=pl.col("_unknown").sum().cast(pl.Int64),
@@ -290,6 +289,8 @@ def control_counts(findings: pl.LazyFrame) -> pl.LazyFrame:
         regions=_distinct("_region").cast(pl.Int32),
         failed_resources=_distinct("_failing"),
         passed_resources=_distinct("_resource") - _distinct("_not_passed"),
+        unknown_resources=_distinct("_not_passed") - _distinct("_failing"),
+        carried_findings=pl.col("_carried").sum().cast(pl.Int64),
     )
 
 

@@ -198,11 +198,14 @@ def _resources(
     places: pl.DataFrame,
 ) -> pl.DataFrame:
     """What keeps controls from passing, of every report; one pass over the findings each."""
-    findings = snapshot.findings_of(lake, day)
+    findings, carried = snapshot.findings_of(lake, day), snapshot.carried_of(lake, day)
     frames = [pl.DataFrame(schema={"report": pl.String(), **RESOURCES_SCHEMA})]
     for report in reports:
         own = expected.filter(pl.col("report") == report.name)
-        rows = resources_to_fix(findings_of_report(findings, report, own))
+        rows = resources_to_fix(
+            findings_of_report(findings, report, own),
+            carried.filter(pl.col("report") == report.name),
+        )
         # A control that the report does not expect costs it nothing.
         counted = rows.join(own.lazy(), on="control_id", how="semi")
         frames.append(

@@ -18,7 +18,10 @@ from posture_pipeline.model.scoring import control_status, workload_scores
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    CARRIED_FAILURES,
     CONTROL_STATUS,
+    EXPECTED_CONTROLS,
+    ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
     WORKLOAD_SCORES,
 )
@@ -144,27 +147,87 @@ def test_an_account_has_the_failed_resources_of_its_control_status(day: Simulate
 
 @pytest.mark.parametrize("report", REPORTS)
 def test_the_macro_of_the_catalog_gives_the_same_list(day: SimulatedDays, report: str) -> None:
-    columns = [
-        "position",
-        "control_id",
-        "severity",
-        "status",
-        "to_fix",
-        "failed_resources",
-        "points",
-        "score_after",
-        "fixed_so_far",
-    ]
     for found in backlogs(day, report):
-        place = "', '".join(found.scope.columns.values())
-        asked = f"FROM backlog('{report}', '{place}', '{DAY}')"
-        rows = publish.query(day.lake, asked)
-        # There a finding that could not be evaluated stands for its resource.
-        assert found.rows["unknown_resources"].to_list() == rows["unknown_findings"].to_list()
-        assert found.rows["title"].to_list() == rows["title"].to_list()
-        assert [[each[name] for name in columns] for each in rows.to_dicts()] == [
-            pytest.approx([each[name] for name in columns]) for each in found.rows.to_dicts()
-        ]
+        assert_macro_agrees(day.lake, found)
+
+
+COLUMNS = [
+    "position",
+    "control_id",
+    "severity",
+    "status",
+    "to_fix",
+    "failed_resources",
+    "unknown_resources",
+    "points",
+    "score_after",
+    "fixed_so_far",
+]
+
+
+def assert_macro_agrees(lake: Lake, found: Backlog) -> None:
+    place = "', '".join(found.scope.columns.values())
+    rows = publish.query(lake, f"FROM backlog('{found.report}', '{place}', '{DAY}')")
+    assert found.rows["title"].to_list() == rows["title"].to_list()
+    assert [[each[name] for name in COLUMNS] for each in rows.to_dicts()] == [
+        pytest.approx([each[name] for name in COLUMNS]) for each in found.rows.to_dicts()
+    ]
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_failures_that_are_carried_forward_are_on_both_lists(
+    day: SimulatedDays, tmp_path: Path, report: str
+) -> None:
+    """One beside a failing resource of a control, one alone on a control that passes otherwise."""
+    found = max(backlogs(day, report), key=lambda each: each.rows.height)
+    account = day.lake.read(ACCOUNT_SCORES, DAY).filter(
+        *(pl.col(name) == value for name, value in found.scope.columns.items())
+    )["account_id"][0]
+    statuses = day.lake.read(CONTROL_STATUS, DAY)
+    passing = statuses.filter(
+        pl.col("report") == report,
+        pl.col("account_id") == account,
+        pl.col("status") == "PASSED",
+        ~pl.col("control_id").is_in(found.rows["control_id"].implode()),
+    )["control_id"][0]
+    carried = pl.DataFrame(
+        [
+            {
+                "date": DAY,
+                "report": report,
+                "account_id": account,
+                "region": "eu-west-1",
+                "control_id": control,
+                "resource_id": "a-bucket-without-findings",
+                "carried_since": DAY,
+            }
+            for control in (passing, found.rows["control_id"][0])
+        ],
+        schema=CARRIED_FAILURES.schema,
+    )
+    lake = Lake(str(tmp_path / "lake"))
+    for table in (EXPECTED_CONTROLS, ORGANIZATION_ACCOUNTS, ACCOUNT_SCORES, ORGANIZATION_SCORES):
+        lake.replace(table, DAY, day.lake.read(table, DAY))
+    details = snapshot.findings_commit(day.lake, DAY).details
+    findings = snapshot.findings_of(day.lake, DAY).collect()
+    lake.replace(ACCOUNT_FINDINGS, DAY, findings, details=details)
+    lake.replace(CARRIED_FAILURES, DAY, carried)
+    status = snapshot.control_status_of(lake, day.settings, DAY)
+    lake.replace(CONTROL_STATUS, DAY, status)
+    scores = workload_scores(
+        status,
+        snapshot.expected_of(lake, day.settings.reports, DAY),
+        snapshot.accounts_with_scores(lake, DAY),
+        snapshot.score_context(lake, day.settings, DAY),
+    )
+    lake.replace(WORKLOAD_SCORES, DAY, scores)
+    publish.publish_day(lake, DAY)
+    with_carried = read_backlog(lake, day.settings, report, found.scope, target=100)
+    assert with_carried.rows.height == found.rows.height + 1
+    assert with_carried.rows["to_fix"].sum() == found.rows["to_fix"].sum() + 2
+    assert with_carried.resources.filter(pl.col("status") == "CARRIED").height == 2
+    assert with_carried.rows["score_after"][-1] == 100
+    assert_macro_agrees(lake, with_carried)
 
 
 def test_the_macro_knows_nothing_of_a_workload_that_is_not_there(day: SimulatedDays) -> None:

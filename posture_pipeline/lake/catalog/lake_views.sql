@@ -47,8 +47,6 @@ QUALIFY 1 = row_number() OVER (
 
 -- What to fix first in a workload, as `posture backlog` orders it, and the score after each:
 -- FROM backlog('fsbp', 'payments', 'production', '2026-11-23');
--- The control status counts failed resources but not those that could not be evaluated: for these
--- their findings stand in, so `to_fix` is too high where one such resource has several findings.
 CREATE OR REPLACE MACRO backlog(of_report, of_workload, of_environment, day) AS TABLE
 WITH controls AS (
     SELECT
@@ -60,7 +58,7 @@ WITH controls AS (
             ELSE 'PASSED'
         END AS status,
         CAST(sum(failed_resources) AS BIGINT) AS failed_resources,
-        CAST(sum(unknown_findings) AS BIGINT) AS unknown_findings
+        CAST(sum(unknown_resources) AS BIGINT) AS unknown_resources
     FROM control_status_on(day)
     SEMI JOIN (
         SELECT account_id FROM account_scores
@@ -80,10 +78,10 @@ WITH controls AS (
 ), placed AS (
     SELECT
         *,
-        failed_resources + unknown_findings AS to_fix,
+        failed_resources + unknown_resources AS to_fix,
         row_number() OVER (
             ORDER BY
-                failed_resources + unknown_findings,
+                failed_resources + unknown_resources,
                 status = 'UNKNOWN',
                 coalesce(
                     list_position(['CRITICAL', 'HIGH', 'MEDIUM', 'LOW'], upper(severity)), 9
@@ -99,7 +97,7 @@ SELECT
     status,
     to_fix,
     failed_resources,
-    unknown_findings,
+    unknown_resources,
     100.0::DOUBLE / counted AS points,
     100.0::DOUBLE * (passed + position) / counted AS score_after,
     CAST(sum(to_fix) OVER (ORDER BY position) AS BIGINT) AS fixed_so_far,
