@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 from posture_pipeline.simulation import page_tokens, stable_hash
 from posture_pipeline.simulation.aws_errors import ServiceError
 from posture_pipeline.simulation.catalogue import (
-    CONFIG_RULES,
-    CONFORMANCE_PACK,
     CUSTOM_RULES,
-    PACK_RULES,
+    PACKS,
     RESOURCE_TYPES,
     ConfigRule,
 )
+from posture_pipeline.simulation.checks import deployed_packs
 from posture_pipeline.simulation.rendering import (
     config_rule_arn,
     config_rule_name,
+    conformance_pack_id,
     conformance_pack_name,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from posture_pipeline.simulation.accounts import Account
     from posture_pipeline.simulation.checks import Observation
@@ -76,57 +76,58 @@ class Config:
     # Packs
 
     def describe_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
-        """Return the packs of the audit account: the organization's one."""
-        self._asked_packs(params, region)
-        name = self._pack(region)
-        detail = {
-            "ConformancePackName": name,
-            "ConformancePackArn": self._pack_arn(region),
-            "ConformancePackId": self._pack_arn(region).rpartition("/")[2],
-            "ConformancePackInputParameters": [],
-            "LastUpdateRequestedTime": _UPDATED,
-            "CreatedBy": "config-multiaccountsetup.amazonaws.com",
-        }
-        return self._page("DescribeConformancePacks", params, [detail], "ConformancePackDetails")
+        """Return the packs of the audit account: those of the organization."""
+        details = [
+            {
+                **self._pack_identity(pack, region),
+                "ConformancePackInputParameters": [],
+                "LastUpdateRequestedTime": _UPDATED,
+                "CreatedBy": "config-multiaccountsetup.amazonaws.com",
+            }
+            for pack in self._asked_packs(params, region)
+        ]
+        return self._page("DescribeConformancePacks", params, details, "ConformancePackDetails")
 
     def describe_pack_status(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return whether the packs are deployed."""
-        self._asked_packs(params, region)
-        detail = {
-            "ConformancePackName": self._pack(region),
-            "ConformancePackArn": self._pack_arn(region),
-            "ConformancePackId": self._pack_arn(region).rpartition("/")[2],
-            "ConformancePackState": "CREATE_COMPLETE",
-            "LastUpdateRequestedTime": _UPDATED,
-            "LastUpdateCompletedTime": _UPDATED + 90,
-        }
+        details = [
+            {
+                **self._pack_identity(pack, region),
+                "ConformancePackState": "CREATE_COMPLETE",
+                "LastUpdateRequestedTime": _UPDATED,
+                "LastUpdateCompletedTime": _UPDATED + 90,
+            }
+            for pack in self._asked_packs(params, region)
+        ]
         return self._page(
-            "DescribeConformancePackStatus", params, [detail], "ConformancePackStatusDetails"
+            "DescribeConformancePackStatus", params, details, "ConformancePackStatusDetails"
         )
 
     def describe_organization_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return the packs that were deployed to the organization."""
-        asked = params.get("OrganizationConformancePackNames") or [CONFORMANCE_PACK]
-        if any(name != CONFORMANCE_PACK for name in asked):
+        asked = params.get("OrganizationConformancePackNames") or self._packs
+        if not set(asked) <= set(self._packs):
             raise ServiceError(
                 code="NoSuchOrganizationConformancePackException",
                 message="No such conformance pack",
             )
-        suffix = stable_hash.letters(8, self._seed, region, "organization pack")
-        detail = {
-            "OrganizationConformancePackName": CONFORMANCE_PACK,
-            "OrganizationConformancePackArn": (
-                f"arn:aws:config:{region}:{self._audit}:organization-conformance-pack/"
-                f"{CONFORMANCE_PACK}-{suffix}"
-            ),
-            "ConformancePackInputParameters": [],
-            "ExcludedAccounts": [],
-            "LastUpdateTime": _UPDATED,
-        }
+        details = [
+            {
+                "OrganizationConformancePackName": pack,
+                "OrganizationConformancePackArn": (
+                    f"arn:aws:config:{region}:{self._audit}:organization-conformance-pack/"
+                    f"{pack}-{stable_hash.letters(8, self._seed, region, pack)}"
+                ),
+                "ConformancePackInputParameters": [],
+                "ExcludedAccounts": [],
+                "LastUpdateTime": _UPDATED,
+            }
+            for pack in asked
+        ]
         return self._page(
             "DescribeOrganizationConformancePacks",
             params,
-            [detail],
+            details,
             "OrganizationConformancePacks",
         )
 
@@ -155,10 +156,10 @@ class Config:
     def describe_pack_compliance(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return one row a rule of the pack, rules that were never evaluated included."""
         pack = self._asked_pack(params, region)
-        wanted = self._wanted_rules(params, region)
+        wanted = self._wanted_rules(params, region, pack)
         kind = (params.get("Filters") or {}).get("ComplianceType")
         rows = []
-        for rule in PACK_RULES:
+        for rule in PACKS[pack]:
             name, compliance = self._name(rule, region), self._compliance(rule, region)
             if (wanted and name not in wanted) or (kind and compliance != kind):
                 continue
@@ -171,16 +172,16 @@ class Config:
             maximum=MAX_COMPLIANCE_PAGE,
             default=5,
         )
-        return {"ConformancePackName": pack, **reply}
+        return {"ConformancePackName": self._deployed(pack, region), **reply}
 
     def get_pack_details(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return one row an evaluation; rules without resources do not appear."""
         pack = self._asked_pack(params, region)
-        wanted = self._wanted_rules(params, region)
+        wanted = self._wanted_rules(params, region, pack)
         filters = params.get("Filters") or {}
         rows = [
             row
-            for rule in PACK_RULES
+            for rule in PACKS[pack]
             if not wanted or self._name(rule, region) in wanted
             for row in self._evaluations(rule, region)
             if row["ComplianceType"] == filters.get("ComplianceType", row["ComplianceType"])
@@ -193,7 +194,7 @@ class Config:
             maximum=MAX_DETAILS_PAGE,
             default=10,
         )
-        return {"ConformancePackName": pack, **reply}
+        return {"ConformancePackName": self._deployed(pack, region), **reply}
 
     def list_pack_scores(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return Config's own score: the share of compliant rule and resource combinations."""
@@ -201,14 +202,17 @@ class Config:
         if names is not None and not 1 <= len(names) <= MAX_SCORE_NAMES:
             message = f"ConformancePackNames must have 1 to {MAX_SCORE_NAMES} names"
             raise ServiceError(code="InvalidParameterValueException", message=message)
-        rows = [row for rule in PACK_RULES for row in self._evaluations(rule, region)]
-        good = sum(row["ComplianceType"] == "COMPLIANT" for row in rows)
-        score = {
-            "Score": f"{100 * good / len(rows):.2f}" if rows else "INSUFFICIENT_DATA",
-            "ConformancePackName": self._pack(region),
-            "LastUpdatedTime": self._midnight(),
-        }
-        scores = [score] if not names or self._pack(region) in names else []
+        scores = []
+        for pack in self._packs:
+            rows = [row for rule in PACKS[pack] for row in self._evaluations(rule, region)]
+            good = sum(row["ComplianceType"] == "COMPLIANT" for row in rows)
+            score = {
+                "Score": f"{100 * good / len(rows):.2f}" if rows else "INSUFFICIENT_DATA",
+                "ConformancePackName": self._deployed(pack, region),
+                "LastUpdatedTime": self._midnight(),
+            }
+            if not names or score["ConformancePackName"] in names:
+                scores.append(score)
         return self._page(
             "ListConformancePackComplianceScores", params, scores, "ConformancePackComplianceScores"
         )
@@ -233,7 +237,7 @@ class Config:
             for place in self._organization.settings.regions
             if filters.get("AccountId", account.account_id) == account.account_id
             and filters.get("AwsRegion", place) == place
-            for row in [self._aggregate(account, place)]
+            for row in self._aggregates(account, place)
             if filters.get("ConformancePackName", row["ConformancePackName"])
             == row["ConformancePackName"]
             and filters.get("ComplianceType", row["Compliance"]["ComplianceType"])
@@ -241,22 +245,23 @@ class Config:
         ]
         return self._aggregate_page(params, rows)
 
-    def _aggregate(self, account: Account, region: str) -> dict[str, Any]:
+    def _aggregates(self, account: Account, region: str) -> Iterator[dict[str, Any]]:
         states = self._states(account)
-        found = [self._compliance(rule, region, account, states) for rule in PACK_RULES]
-        good, bad = found.count("COMPLIANT"), found.count("NON_COMPLIANT")
-        status = "NON_COMPLIANT" if bad else "COMPLIANT" if good else "INSUFFICIENT_DATA"
-        return {
-            "ConformancePackName": conformance_pack_name(account.account_id, region, self._seed),
-            "Compliance": {
-                "ComplianceType": status,
-                "CompliantRuleCount": good,
-                "NonCompliantRuleCount": bad,
-                "TotalRuleCount": len(found),
-            },
-            "AccountId": account.account_id,
-            "AwsRegion": region,
-        }
+        for pack in self._packs:
+            found = [self._compliance(rule, region, account, states) for rule in PACKS[pack]]
+            yield {
+                "ConformancePackName": conformance_pack_name(
+                    pack, account.account_id, region, self._seed
+                ),
+                "Compliance": {
+                    "ComplianceType": _overall(found),
+                    "CompliantRuleCount": found.count("COMPLIANT"),
+                    "NonCompliantRuleCount": found.count("NON_COMPLIANT"),
+                    "TotalRuleCount": len(found),
+                },
+                "AccountId": account.account_id,
+                "AwsRegion": region,
+            }
 
     def _aggregate_page(self, params: dict[str, Any], rows: list[Any]) -> dict[str, Any]:
         """Return a page; between two pages lies an empty one with a token, as AWS may send."""
@@ -290,9 +295,9 @@ class Config:
         items = [
             {
                 "ConfigRuleName": self._name(rule, region),
-                "ConfigRuleArn": config_rule_arn(rule.name, self._audit, region, self._seed),
+                "ConfigRuleArn": config_rule_arn(rule.key, self._audit, region, self._seed),
                 "ConfigRuleId": config_rule_arn(
-                    rule.name, self._audit, region, self._seed
+                    rule.key, self._audit, region, self._seed
                 ).rpartition("/")[2],
                 "Description": f"Looks at {rule.resource_type}.",
                 "Scope": {"ComplianceResourceTypes": [rule.resource_type]},
@@ -349,19 +354,31 @@ class Config:
         day = self._clock.now().date()
         return dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
 
-    def _pack(self, region: str) -> str:
-        return conformance_pack_name(self._audit, region, self._seed)
+    @property
+    def _packs(self) -> list[str]:
+        return deployed_packs(self._organization.settings)
 
-    def _pack_arn(self, region: str) -> str:
-        name = self._pack(region)
-        suffix = stable_hash.letters(9, self._seed, self._audit, region, "pack id")
-        return (
-            f"arn:aws:config:{region}:{self._audit}:conformance-pack/{name}/"
-            f"conformance-pack-{suffix}"
-        )
+    @property
+    def _rules(self) -> list[ConfigRule]:
+        return [*(rule for pack in self._packs for rule in PACKS[pack]), *CUSTOM_RULES]
+
+    def _deployed(self, pack: str, region: str) -> str:
+        """Return the name of a pack in the audit account."""
+        return conformance_pack_name(pack, self._audit, region, self._seed)
+
+    def _pack_identity(self, pack: str, region: str) -> dict[str, Any]:
+        name = self._deployed(pack, region)
+        pack_id = conformance_pack_id(pack, self._audit, region, self._seed)
+        return {
+            "ConformancePackName": name,
+            "ConformancePackArn": (
+                f"arn:aws:config:{region}:{self._audit}:conformance-pack/{name}/{pack_id}"
+            ),
+            "ConformancePackId": pack_id,
+        }
 
     def _name(self, rule: ConfigRule, region: str) -> str:
-        return config_rule_name(rule.name, self._audit, region, self._seed)
+        return config_rule_name(rule.key, self._audit, region, self._seed)
 
     def _states(self, account: Account) -> list[Observation]:
         return list(self._organization.rule_states(account, self._clock.now().date()))
@@ -386,7 +403,7 @@ class Config:
                 dt.datetime.combine(dt.date.fromordinal(seen.since), dt.time(), dt.UTC).timestamp(),
             )
             for seen in (self._states(account) if states is None else states)
-            if seen.subject == rule.name and seen.region == region
+            if seen.subject == rule.key and seen.region == region
         ]
         kind = RESOURCE_TYPES.get(rule.resource_type)
         evaluated = rule.name not in _NEVER_EVALUATED
@@ -404,7 +421,7 @@ class Config:
                 "EvaluationResultIdentifier": {
                     "EvaluationResultQualifier": {
                         "ConfigRuleName": config_rule_name(
-                            rule.name, account.account_id, region, self._seed
+                            rule.key, account.account_id, region, self._seed
                         ),
                         "ResourceType": type_name,
                         "ResourceId": resource_id,
@@ -426,34 +443,32 @@ class Config:
         states: list[Observation] | None = None,
     ) -> str:
         rows = self._evaluations(rule, region, account, states)
-        if not rows:
-            return "INSUFFICIENT_DATA"
-        bad = any(row["ComplianceType"] == "NON_COMPLIANT" for row in rows)
-        return "NON_COMPLIANT" if bad else "COMPLIANT"
+        return _overall([row["ComplianceType"] for row in rows])
 
-    def _asked_packs(self, params: dict[str, Any], region: str) -> None:
-        if any(name != self._pack(region) for name in params.get("ConformancePackNames") or []):
+    def _asked_packs(self, params: dict[str, Any], region: str) -> list[str]:
+        """Return the packs that a request names, or all."""
+        by_name = {self._deployed(pack, region): pack for pack in self._packs}
+        asked = params.get("ConformancePackNames") or list(by_name)
+        unknown = [name for name in asked if name not in by_name]
+        if unknown:
             raise ServiceError(
-                code="NoSuchConformancePackException", message="No such conformance pack"
+                code="NoSuchConformancePackException",
+                message=f"The ConformancePack '{unknown[0]}' does not exist",
             )
+        return [by_name[name] for name in asked]
 
     def _asked_pack(self, params: dict[str, Any], region: str) -> str:
         name = params.get("ConformancePackName")
-        if name != self._pack(region):
-            raise ServiceError(
-                code="NoSuchConformancePackException",
-                message=f"The ConformancePack '{name}' does not exist",
-            )
-        return str(name)
+        return self._asked_packs({"ConformancePackNames": [name]}, region)[0]
 
-    def _wanted_rules(self, params: dict[str, Any], region: str) -> set[str]:
+    def _wanted_rules(self, params: dict[str, Any], region: str, pack: str) -> set[str]:
         filters = params.get("Filters") or {}
         unknown = set(filters) - {"ConfigRuleNames", "ComplianceType"}
         if unknown:
             message = f"Filters.{sorted(unknown)[0]} is not simulated"
             raise ServiceError(code="InvalidParameterValueException", message=message)
         wanted = set(filters.get("ConfigRuleNames") or ())
-        if not wanted <= {self._name(rule, region) for rule in PACK_RULES}:
+        if not wanted <= {self._name(rule, region) for rule in PACKS[pack]}:
             raise ServiceError(
                 code="NoSuchConfigRuleInConformancePackException",
                 message="No such rule in the pack",
@@ -461,7 +476,7 @@ class Config:
         return wanted
 
     def _asked_rules(self, params: dict[str, Any], region: str) -> list[ConfigRule]:
-        by_name = {self._name(rule, region): rule for rule in CONFIG_RULES}
+        by_name = {self._name(rule, region): rule for rule in self._rules}
         asked = params.get("ConfigRuleNames") or list(by_name)
         unknown = [name for name in asked if name not in by_name]
         if unknown:
@@ -501,6 +516,13 @@ class Config:
         if start + size < len(items):
             reply["NextToken"] = page_tokens.issue(question, [start + size], now)
         return reply
+
+
+def _overall(found: list[str]) -> str:
+    """Return the compliance of what consists of these: evaluations of a rule, rules of a pack."""
+    if "NON_COMPLIANT" in found:
+        return "NON_COMPLIANT"
+    return "COMPLIANT" if "COMPLIANT" in found else "INSUFFICIENT_DATA"
 
 
 def _resource_id(arn: str) -> str:

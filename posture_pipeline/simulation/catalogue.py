@@ -135,19 +135,32 @@ def standard_path(standard: str) -> str:
 
 CONFORMANCE_PACK = "lz-framework"
 """Name of the organization conformance pack."""
+SECOND_PACK = "lz-baseline"
+"""Name of the conformance pack that the setting `second_pack` adds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ConfigRule:
-    """A Config rule by the name its owner gave it; AWS appends suffixes to that in an account."""
+    """A Config rule by the name its owner gave it; AWS appends suffixes to that in an account.
+
+    Attributes:
+        name: as in the pack's template or the organization's rule.
+        resource_type: of AWS Config.
+        pack: name of the conformance pack; empty for a custom rule.
+    """
 
     name: str
     resource_type: str
-    in_pack: bool
+    pack: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells rules of one name apart: the name, after the pack's if it is the second."""
+        return f"{SECOND_PACK}/{self.name}" if self.pack == SECOND_PACK else self.name
 
 
 PACK_RULES = tuple(
-    ConfigRule(name, resource_type, in_pack=True)
+    ConfigRule(name, resource_type, CONFORMANCE_PACK)
     for name, resource_type in (
         ("lz-rule-1", "AWS::S3::Bucket"),
         ("lz-rule-10", "AWS::S3::Bucket"),
@@ -163,8 +176,17 @@ PACK_RULES = tuple(
         ("lz-log-retention", "AWS::Lambda::Function"),
     )
 )
+SECOND_PACK_RULES = tuple(
+    ConfigRule(name, resource_type, SECOND_PACK)
+    for name, resource_type in (
+        ("lz-rule-1", "AWS::S3::Bucket"),
+        ("lz-ebs-encrypted", "AWS::EC2::Volume"),
+        ("lz-log-archive", ACCOUNT_TYPE),
+    )
+)
+"""Two of them have the name of a rule of the first pack, and resources of their own."""
 CUSTOM_RULES = tuple(
-    ConfigRule(name, resource_type, in_pack=False)
+    ConfigRule(name, resource_type)
     for name, resource_type in (
         ("lz-s3-encryption", "AWS::S3::Bucket"),
         ("lz-s3", "AWS::S3::Bucket"),
@@ -176,7 +198,9 @@ CUSTOM_RULES = tuple(
         ("lz-backup-plan", "AWS::DynamoDB::Table"),
     )
 )
-CONFIG_RULES = PACK_RULES + CUSTOM_RULES
+CONFIG_RULES = {rule.key: rule for rule in PACK_RULES + CUSTOM_RULES + SECOND_PACK_RULES}
+"""Every rule by its key; those of the second pack are deployed only where a setting says so."""
+PACKS = {CONFORMANCE_PACK: PACK_RULES, SECOND_PACK: SECOND_PACK_RULES}
 
 
 @dataclasses.dataclass(frozen=True)

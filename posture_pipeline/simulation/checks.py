@@ -15,10 +15,12 @@ from posture_pipeline.simulation import stable_hash, story
 from posture_pipeline.simulation.accounts import AUDIT_INDEX, HUB_ENABLED, Account, Roles
 from posture_pipeline.simulation.catalogue import (
     ACCOUNT_TYPE,
-    CONFIG_RULES,
+    CONFORMANCE_PACK,
+    CUSTOM_RULES,
     DISABLED_IN_AUDIT,
     FIRST_RESOURCES,
     PACK_RULES,
+    PACKS,
     RESOURCE_TYPES,
     ConfigRule,
     Control,
@@ -118,7 +120,7 @@ class Observation(NamedTuple):
     """What a check finds on one day. Days are absolute day numbers.
 
     Attributes:
-        subject: a control id, or the name of a Config rule.
+        subject: a control id, or the key of a Config rule.
         region: the finding's region.
         type_name: Config's type of the resource.
         resource_id: ARN of the resource, or `AWS::::Account:<id>`.
@@ -277,11 +279,12 @@ def _rule_checks(
     """Yield what AWS Config reports for a rule; most compliant rules never report anything."""
     roles = Roles.of(settings)
     tells_aging = account.index in range(1, 1 + roles.aging)
-    if tells_aging and rule.in_pack:
+    if tells_aging and rule.pack == CONFORMANCE_PACK:
         return
-    who = (settings.seed, account.account_id, rule.name)
+    who = (settings.seed, account.account_id, rule.key)
     reporting = _REPORTING_RULES * _WEAK_SHARE[account.environment]
-    if stable_hash.share(*who, "reports") > reporting:
+    told = rule.key == story.SECOND_PACK_RULE and account.index == roles.production
+    if stable_hash.share(*who, "reports") > reporting and not told:
         return
     for number in range(1 + stable_hash.number(*who, "count") % 3):
         h = stable_hash.number(*who, number)
@@ -300,9 +303,16 @@ def _rule_checks(
             name = f"{kind.stem}-{stem}-{h % 16**6:06x}"
             resource = Resource(f"rule-{number}", rule.resource_type, region, name, None)
         bad = Window(0, failing, period, h // 9973 % period)
-        yield Check(rule.name, resource, bad, False, "FAILED", None, True)
+        if told:
+            bad = story.SECOND_PACK_RULE_FAILS
+        yield Check(rule.key, resource, bad, False, "FAILED", None, True)
         if rule.resource_type == ACCOUNT_TYPE:
             return
+
+
+def deployed_packs(settings: SimulationSettings) -> list[str]:
+    """Return the names of the organization's conformance packs."""
+    return [pack for pack in PACKS if pack == CONFORMANCE_PACK or settings.second_pack]
 
 
 @functools.lru_cache(maxsize=96)
@@ -343,7 +353,8 @@ def plan_of(
         checks = list(_control_checks(settings, account, control, subjects, level))
         checks = _with_story(settings, account, control, checks)
         planned.append((control, tuple(checks), regions_without))
-    rules = [c for rule in CONFIG_RULES for c in _rule_checks(settings, account, rule, stem)]
+    deployed = [*(rule for pack in deployed_packs(settings) for rule in PACKS[pack]), *CUSTOM_RULES]
+    rules = [c for rule in deployed for c in _rule_checks(settings, account, rule, stem)]
     return Plan(tuple(planned), tuple(rules))
 
 

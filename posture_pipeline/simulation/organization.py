@@ -72,7 +72,7 @@ class Change:
         cause: the true one.
         account_id: of the account.
         region: of the finding; empty for a change of the account itself.
-        control_id: the control, or the Config rule by its own name; empty as above.
+        control_id: the control, or the Config rule by its key; empty as above.
         resource_id: of the resource; empty as above.
         finding_id: of the finding (with per-standard findings the first of them); empty as above.
         before: PASSED, FAILED, WARNING, NOT_AVAILABLE, SUPPRESSED or ABSENT.
@@ -297,4 +297,4 @@ def _cause_of_beginning(two: Observation, day1: int) -> Cause:
     return "suppressed" if after == "SUPPRESSED" else "unknown"
 
 
-_RULE_NAMES = frozenset(rule.name for rule in CONFIG_RULES)
+_RULE_NAMES = frozenset(CONFIG_RULES)

@@ -71,23 +71,33 @@ def timestamp(day: int, *parts: object) -> str:
 
 
 def config_rule_name(rule: str, account_id: str, region: str, seed: int) -> str:
-    """Return the name that AWS Config gives an organization's rule in an account and region."""
-    in_pack = next(r.in_pack for r in CONFIG_RULES if r.name == rule)
-    if in_pack:
-        return f"{rule}-conformance-pack-{stable_hash.letters(9, seed, account_id, region, 'pack')}"
-    return f"OrgConfigRule-{rule}-{stable_hash.letters(8, seed, account_id, region, rule)}"
+    """Return the name that AWS Config gives a rule, by its key, in an account and region."""
+    name, pack = CONFIG_RULES[rule].name, CONFIG_RULES[rule].pack
+    if pack:
+        return f"{name}-{conformance_pack_id(pack, account_id, region, seed)}"
+    return f"OrgConfigRule-{name}-{stable_hash.letters(8, seed, account_id, region, name)}"
 
 
 def config_rule_arn(rule: str, account_id: str, region: str, seed: int) -> str:
-    """Return the ARN of a Config rule in an account and region."""
+    """Return the ARN of a Config rule in an account and region: it names the service behind it."""
     suffix = stable_hash.letters(6, seed, account_id, region, rule, "arn")
-    return f"arn:aws:config:{region}:{account_id}:config-rule/config-rule-{suffix}"
+    service = "config-conforms" if CONFIG_RULES[rule].pack else "config-multiaccountsetup"
+    return (
+        f"arn:aws:config:{region}:{account_id}:config-rule/aws-service-rule/"
+        f"{service}.amazonaws.com/config-rule-{suffix}"
+    )
 
 
-def conformance_pack_name(account_id: str, region: str, seed: int) -> str:
-    """Return the name that the organization's conformance pack has in an account."""
-    suffix = stable_hash.letters(8, seed, account_id, region, "conforms")
-    return f"OrgConformsPack-{CONFORMANCE_PACK}-{suffix}"
+def conformance_pack_id(pack: str, account_id: str, region: str, seed: int) -> str:
+    """Return the id of a conformance pack in an account and region, which its rules end with."""
+    salt = "pack" if pack == CONFORMANCE_PACK else pack
+    return f"conformance-pack-{stable_hash.letters(9, seed, account_id, region, salt)}"
+
+
+def conformance_pack_name(pack: str, account_id: str, region: str, seed: int) -> str:
+    """Return the name that a conformance pack of the organization has in an account."""
+    salt = "conforms" if pack == CONFORMANCE_PACK else pack
+    return f"OrgConformsPack-{pack}-{stable_hash.letters(8, seed, account_id, region, salt)}"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -162,6 +172,8 @@ class AccountRenderer:
         self._account = account
         self._day = day
         self._id = account.account_id
+        renamed = settings.renamed_on is not None and day >= story.day_number(settings.renamed_on)
+        self._hub_name = "Security Hub CSPM" if renamed else "Security Hub"
         # A finding holds at most 50 characters of the account's name (AWS: AwsAccountName).
         self._name = account.name[:50]
         workload, environment = account.origin
@@ -274,7 +286,7 @@ class AccountRenderer:
             **fields,
             "RelatedAWSResources:0/name": f"{constant['related_name']}-{h % 16**8:08x}",
             "RelatedAWSResources:0/type": "AWS::Config::ConfigRule",
-            "aws/securityhub/ProductName": "Security Hub",
+            "aws/securityhub/ProductName": self._hub_name,
             "aws/securityhub/CompanyName": "AWS",
             "aws/securityhub/annotation": "",
             "Resources:0/Id": seen.resource_id,
@@ -305,7 +317,7 @@ class AccountRenderer:
             "SchemaVersion": "2018-10-08",
             "Id": arn,
             "ProductArn": product,
-            "ProductName": "Security Hub",
+            "ProductName": self._hub_name,
             "CompanyName": "AWS",
             "Region": region,
             "GeneratorId": generator,

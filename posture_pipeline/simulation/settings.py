@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from posture_pipeline.errors import PostureError
-
-if TYPE_CHECKING:
-    import datetime as dt
 
 ControlFindingGenerator = Literal["SECURITY_CONTROL", "STANDARD_CONTROL"]
 
@@ -23,6 +21,8 @@ MAX_RESOURCES = 100_000
 GET_FINDINGS_RATE = 3.0
 """GetFindings requests a second, per account and region (AWS: Security Hub service model)."""
 GET_FINDINGS_BURST = 6
+RENAMED_ON = dt.date(2025, 10, 1)
+"""Security Hub's findings bear the name Security Hub CSPM since about then (AWS: user guide)."""
 _REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
 
 
@@ -68,6 +68,9 @@ class SimulationSettings:
         hostile_names: whether an organization of 20 accounts or more has one whose name is markup.
         legacy_account_status: whether Organizations still sends `Status` beside `State`.
         empty_account_pages: whether ListAccounts returns an empty page with a token now and then.
+        renamed_on: the day since which Security Hub's findings have ProductName `Security Hub
+            CSPM`, and before it `Security Hub`; None keeps the old name.
+        second_pack: whether a second conformance pack is deployed, with rules of the same name.
 
     Raises:
         SimulationSettingsError: a value is outside its range; the text names it.
@@ -84,6 +87,8 @@ class SimulationSettings:
     hostile_names: bool = True
     legacy_account_status: bool = True
     empty_account_pages: bool = True
+    renamed_on: dt.date | None = RENAMED_ON
+    second_pack: bool = False
 
     def __post_init__(self) -> None:
         self._within("accounts", self.accounts, MIN_ACCOUNTS, MAX_ACCOUNTS)

@@ -75,6 +75,10 @@ REGRESSION_CONTROL = "SecretsManager.1"
 FAILING_RESOURCE_CONTROL = "Lambda.1"
 UNKNOWN_CONTROL = "KMS.5"
 
+SECOND_PACK_RULE = "lz-baseline/lz-rule-1"
+"""The rule of the second pack whose namesake in the first pack has other resources."""
+SECOND_PACK_RULE_FAILS = Window(2, 8)
+
 
 def control_is_live(control_id: str, day: int) -> bool:
     """Return whether AWS offers the control on the day."""

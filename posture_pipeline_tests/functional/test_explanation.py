@@ -241,7 +241,7 @@ def test_a_failure_is_carried_for_the_days_of_the_settings_only(copied: Fortnigh
 def test_a_region_without_findings_withholds_the_scores_it_would_raise(copied: Fortnight) -> None:
     day = DAYS[2]
     sources = copied.read(ACCOUNT_FINDINGS, day).filter(
-        pl.col("record_state") == "ACTIVE", pl.col("product_name") == "Security Hub"
+        pl.col("record_state") == "ACTIVE", pl.col("product") == "aws/securityhub"
     )
     account_id, region = (
         sources.filter(pl.col("region") != "eu-west-1")

@@ -168,7 +168,7 @@ def test_a_failure_is_open_since_the_day_on_which_it_truly_began(remedies: Remed
             assert row["opened_at"].date() == evening, row
             compared[row["product_name"]] += 1
     assert compared["Config"] > 5
-    assert compared["Security Hub"] > 10
+    assert compared["Security Hub CSPM"] > 10
 
 
 def test_a_day_made_again_is_the_same(remedies: Remedies) -> None:
