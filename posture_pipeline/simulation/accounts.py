@@ -274,6 +274,23 @@ def _visitor(settings: SimulationSettings, index: int, cycle: int) -> Account:
     )
 
 
+def unlisted_account(settings: SimulationSettings) -> Account:
+    """Return the account that Security Hub has as a member and Organizations does not list."""
+    index = settings.accounts
+    return Account(
+        index=index,
+        account_id=_account_id(settings, 2 * MAX_INDEX + 80_000),
+        name="Acquired Outdoor Ltd",
+        workload="Acquired Outdoor Ltd",
+        environment="unknown",
+        tags=(),
+        state="ACTIVE",
+        joined=_FOUNDED,
+        unit="",
+        origin=("Acquired Outdoor Ltd", "unknown"),
+    )
+
+
 MAX_INDEX = 10_000
 """Indexes from here on are visitors', so that no two accounts ever have one id."""
 

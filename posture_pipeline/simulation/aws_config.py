@@ -77,7 +77,7 @@ class Config:
 
     def describe_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return the packs of the audit account: those of the organization."""
-        details = [
+        details: list[dict[str, Any]] = [
             {
                 **self._pack_identity(pack, region),
                 "ConformancePackInputParameters": [],
@@ -90,7 +90,7 @@ class Config:
 
     def describe_pack_status(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return whether the packs are deployed."""
-        details = [
+        details: list[dict[str, Any]] = [
             {
                 **self._pack_identity(pack, region),
                 "ConformancePackState": "CREATE_COMPLETE",
@@ -111,7 +111,7 @@ class Config:
                 code="NoSuchOrganizationConformancePackException",
                 message="No such conformance pack",
             )
-        details = [
+        details: list[dict[str, Any]] = [
             {
                 "OrganizationConformancePackName": pack,
                 "OrganizationConformancePackArn": (

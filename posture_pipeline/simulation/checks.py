@@ -37,6 +37,10 @@ Status = Literal["PASSED", "FAILED", "WARNING", "NOT_AVAILABLE"]
 
 CONFIG_RETENTION_DAYS = 90
 """A Config finding that is not updated for so long is deleted (AWS: Security Hub user guide)."""
+RULE_ERROR = "CONFIG_RULE_EVALUATION_ERROR"
+"""Reason code of a control whose Config rule is broken (AWS: Security Hub user guide)."""
+STALE_DAYS = (3, 5)
+"""Findings of a disabled control are archived after so many days (AWS: user guide)."""
 FORGOTTEN_DAYS = 24
 """So long a resource whose failure aged out stays broken, until it is deleted."""
 ARCHIVED_RETENTION_DAYS = 30
@@ -130,7 +134,9 @@ class Observation(NamedTuple):
         created: day of the finding's first record.
         suppressed_since: day on which somebody suppressed it; None if nobody did.
         archived_on: day on which it was archived; None if it is active.
-        archival: why it was archived; empty if it is active.
+        archival: why it was archived; empty if it is active, or nothing says why.
+        updated: day of the last check, where that is not the day asked for.
+        reason: reason code of the status, where it is not the usual one.
     """
 
     subject: str
@@ -144,6 +150,8 @@ class Observation(NamedTuple):
     suppressed_since: int | None
     archived_on: int | None = None
     archival: str = ""
+    updated: int | None = None
+    reason: str = ""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -261,6 +269,14 @@ def _with_story(
                 else _told(c, None)
                 for c in checks
             ]
+    if (
+        (settings.broken_rule and account.index == roles.production)
+        and name == story.BROKEN_RULE_CONTROL
+    ) or (
+        (settings.disabled_control and account.index == roles.second)
+        and name == story.DISABLED_CONTROL
+    ):
+        return [_told(c, None)._replace(always_bad=c.resource.slot == slot) for c in checks]
     if account.index == roles.second:
         if name == story.UNKNOWN_CONTROL:
             return [_told(c, story.UNKNOWN, status="WARNING") for c in checks]
@@ -398,6 +414,58 @@ def _aging_checks(
         yield Check(rule.name, resource, bad, False, "FAILED", None, True)
 
 
+def _deleted_checks(settings: SimulationSettings, account: Account, day: int) -> Iterator[Check]:
+    """Yield the rules whose resource failed and was deleted: in every third account and cycle."""
+    if not settings.deleted_resources or account.index % 3 != 1:
+        return
+    fails = story.DELETED_RESOURCE_FAILS
+    now = story.cycle(day)
+    for cycle in range(now - CONFIG_RETENTION_DAYS // story.CYCLE_DAYS - 1, now + 1):
+        begins = cycle * story.CYCLE_DAYS + fails.start
+        if begins > day:
+            continue
+        rule = CUSTOM_RULES[(cycle + account.index) % len(CUSTOM_RULES)]
+        stem = f"{RESOURCE_TYPES[rule.resource_type].stem}-gone-{account.account_id[-4:]}-{cycle}"
+        resource = Resource("deleted", rule.resource_type, settings.home_region, stem, None)
+        bad = Window(0, fails.end - fails.start, 10_000_000, -begins % 10_000_000)
+        yield Check(rule.key, resource, bad, False, "FAILED", None, True)
+
+
+def disabled_since(
+    settings: SimulationSettings, account: Account, control_id: str, day: int
+) -> int | None:
+    """Return the day on which a control was switched off in an account; None if it is on."""
+    if (
+        settings.disabled_control
+        and control_id == story.DISABLED_CONTROL
+        and account.index == Roles.of(settings).second
+        and story.CONTROL_DISABLED.holds(day)
+    ):
+        return story.CONTROL_DISABLED.since(day)
+    return None
+
+
+def archived_when_disabled(account: Account, since: int) -> int:
+    """Return the day on which the findings of a control switched off are archived."""
+    shortest, longest = STALE_DAYS
+    draw = stable_hash.number(account.account_id, since)
+    return since + shortest + draw % (longest - shortest + 1)
+
+
+def broken_since(
+    settings: SimulationSettings, account: Account, control_id: str, day: int
+) -> int | None:
+    """Return the day since which a control cannot be evaluated in an account; None if it can."""
+    if (
+        settings.broken_rule
+        and control_id == story.BROKEN_RULE_CONTROL
+        and account.index == Roles.of(settings).production
+        and story.BROKEN_RULE.holds(day)
+    ):
+        return story.BROKEN_RULE.since(day)
+    return None
+
+
 def _state(check: Check, day: int) -> tuple[Status, Status | None, int]:
     """Return the status, the one before it, and the day since which it is so."""
     if check.always_bad:
@@ -412,6 +480,55 @@ def _state(check: Check, day: int) -> tuple[Status, Status | None, int]:
 
 def _birth(resource: Resource, day: int, joined: int) -> int:
     return joined if resource.life is None else max(joined, resource.life.since(day))
+
+
+def _control_observations(
+    account: Account,
+    name: str,
+    checks: tuple[Check, ...],
+    regions_without: tuple[str, ...],
+    day: int,
+) -> Iterator[Observation]:
+    """Yield what the checks of a control that is on find in an account on a day."""
+    account_id = account.account_id
+    joined = max(account.joined, HUB_ENABLED).toordinal()
+    control_since = story.control_since(name, day)
+    floor = joined if control_since is None else max(joined, control_since)
+    missing = set(regions_without)
+    for check in checks:
+        resource = check.resource
+        occupant = resource.occupant(day)
+        if occupant is None:
+            continue
+        missing.discard(resource.region)
+        status, previous, since = _state(check, day)
+        created = max(floor, _birth(resource, day, joined))
+        if since <= created:
+            since, previous = created, None
+        suppressed = None
+        if check.suppressed is not None and status == "FAILED" and check.suppressed.holds(day):
+            suppressed = max(since, check.suppressed.since(day))
+        yield Observation(
+            name,
+            resource.region,
+            resource.type_name,
+            resource.resource_id(account_id, occupant),
+            status,
+            previous,
+            since,
+            created,
+            suppressed,
+        )
+    for region in sorted(missing):
+        yield _of_account(account, name, region, "PASSED", floor)
+
+
+def _of_account(
+    account: Account, name: str, region: str, status: Status, since: int
+) -> Observation:
+    """Return what a control says of the account itself."""
+    resource_id = f"AWS::::Account:{account.account_id}"
+    return Observation(name, region, ACCOUNT_TYPE, resource_id, status, None, since, since, None)
 
 
 def observations(settings: SimulationSettings, account: Account, day: int) -> Iterator[Observation]:
@@ -429,63 +546,41 @@ def observations(settings: SimulationSettings, account: Account, day: int) -> It
         name = control.control_id
         if not story.control_is_live(name, day):
             continue
-        control_since = story.control_since(name, day)
-        floor = joined if control_since is None else max(joined, control_since)
-        missing = set(regions_without)
-        for check in checks:
-            resource = check.resource
-            occupant = resource.occupant(day)
-            if occupant is None:
-                continue
-            missing.discard(resource.region)
-            status, previous, since = _state(check, day)
-            created = max(floor, _birth(resource, day, joined))
-            if since <= created:
-                since, previous = created, None
-            suppressed = None
-            if check.suppressed is not None and status == "FAILED" and check.suppressed.holds(day):
-                suppressed = max(since, check.suppressed.since(day))
-            yield Observation(
-                name,
-                resource.region,
-                resource.type_name,
-                resource.resource_id(account_id, occupant),
-                status,
-                previous,
-                since,
-                created,
-                suppressed,
-            )
-        for region in sorted(missing):
-            yield Observation(
-                name,
-                region,
-                ACCOUNT_TYPE,
-                f"AWS::::Account:{account_id}",
-                "PASSED",
-                None,
-                floor,
-                floor,
-                None,
-            )
-    for check in (*plan.rules, *_aging_checks(settings, account, day)):
+        if broken_since(settings, account, name, day) is not None:
+            continue
+        off = disabled_since(settings, account, name, day)
+        if off is not None and day >= archived_when_disabled(account, off):
+            continue
+        evaluated = day if off is None else off
+        for seen in _control_observations(account, name, checks, regions_without, evaluated):
+            yield seen if off is None else seen._replace(updated=off)
+    told = (*_aging_checks(settings, account, day), *_deleted_checks(settings, account, day))
+    for check in (*plan.rules, *told):
         status, previous, since = _state(check, day)
+        if check.resource.slot == "deleted" and status == "PASSED":
+            status = "NOT_AVAILABLE"
         since = max(since, joined)
         if day - since >= CONFIG_RETENTION_DAYS:
             continue
         # Config sends something only when compliance changes: PASSED means it failed before.
         if status == "PASSED" and previous is None:
             continue
-        aging = check.resource.slot == "aging"
+        if check.resource.slot == "deleted":
+            fails = story.DELETED_RESOURCE_FAILS
+            created = since if status == "FAILED" else since - (fails.end - fails.start)
+        elif check.resource.slot == "aging":
+            previous, created = None, since
+        else:
+            created = max(joined, since - 30)
         yield Observation(
             check.subject,
             check.resource.region,
             check.resource.type_name,
             check.resource.resource_id(account_id, 0),
             status,
-            None if aging else previous,
+            previous,
             since,
-            since if aging else max(joined, since - 30),
+            created,
             None,
         )
 
@@ -498,9 +593,14 @@ def rule_states(settings: SimulationSettings, account: Account, day: int) -> Ite
     """
     plan = plan_of(settings, account.account_id, account.index, account.origin)
     joined = max(account.joined, HUB_ENABLED).toordinal()
-    forgotten = _aging_checks(settings, account, day, FORGOTTEN_DAYS)
-    for check in (*plan.rules, *forgotten):
+    told = (
+        *_aging_checks(settings, account, day, FORGOTTEN_DAYS),
+        *_deleted_checks(settings, account, day),
+    )
+    for check in (*plan.rules, *told):
         status, previous, since = _state(check, day)
+        if check.resource.slot == "deleted" and status == "PASSED":
+            continue
         yield Observation(
             check.subject,
             check.resource.region,
@@ -521,8 +621,22 @@ def archived_observations(
     plan = plan_of(settings, account.account_id, account.index, account.origin)
     joined = max(account.joined, HUB_ENABLED).toordinal()
     account_id = account.account_id
-    for control, checks, _ in plan.controls:
+    for control, checks, regions_without in plan.controls:
         name = control.control_id
+        broken = broken_since(settings, account, name, day)
+        if broken is not None:
+            for seen in _control_observations(account, name, checks, regions_without, broken - 1):
+                yield seen._replace(archived_on=broken)
+            lost = _of_account(account, name, settings.home_region, "NOT_AVAILABLE", broken)
+            yield lost._replace(archived_on=broken, reason=RULE_ERROR)
+            continue
+        off = disabled_since(settings, account, name, day)
+        if off is not None:
+            gone = archived_when_disabled(account, off)
+            if day >= gone:
+                for seen in _control_observations(account, name, checks, regions_without, off):
+                    yield seen._replace(archived_on=gone, archival="CONTROL_DISABLED", updated=off)
+            continue
         live = story.control_is_live(name, day)
         control_since = story.control_since(name, day)
         removed_on = None if live else control_since

@@ -57,7 +57,7 @@ class FindingStore:
         size: int,
     ) -> Page:
         """Return up to `size` findings from a position: [account index, offset in its matches]."""
-        accounts = self._organization.accounts(day)
+        accounts = self._organization.reporting_accounts(day)
         index, offset = position
         found: list[bytes] = []
         rendered = 0
@@ -146,7 +146,7 @@ class FindingStore:
                 self._imported[key] = {**self._imported[key], **members}
                 return True
         account_id = key[1].split(":")[4] if key[1].count(":") >= 5 else ""
-        for account in self._organization.accounts(day):
+        for account in self._organization.reporting_accounts(day):
             if account.account_id != account_id:
                 continue
             for finding in self._organization.findings(account, day):

@@ -39,6 +39,8 @@ Cause = Literal[
     "unknown",
     "known_again",
     "aged_out",
+    "evidence_lost",
+    "control_disabled",
 ]
 STORY_CAUSES: tuple[Cause, ...] = (
     "new_failing_resource",
@@ -109,6 +111,13 @@ class SimulatedOrganization:
         """Return the members of the organization on a day, in an order that never changes."""
         return membership.accounts_on(self.settings, story.day_number(day))
 
+    def reporting_accounts(self, day: dt.date) -> tuple[Account, ...]:
+        """Return the accounts that may send findings: the members, and one Organizations omits."""
+        members = self.accounts(day)
+        if not self.settings.unlisted_account:
+            return members
+        return (*members, membership.unlisted_account(self.settings))
+
     def live_controls(self, day: dt.date) -> tuple[Control, ...]:
         """Return the controls that AWS offers on a day, disabled ones included."""
         number = story.day_number(day)
@@ -162,6 +171,8 @@ class SimulatedOrganization:
             if per_standard:
                 yield from renderer.standard_findings(seen)
         yield from renderer.other_findings()
+        if self.settings.azure and account.account_id == self.audit_account_id:
+            yield from renderer.azure_findings()
         for seen in checks.archived_observations(self.settings, account, evaluated):
             if consolidated:
                 yield renderer.control_finding(seen)
@@ -200,8 +211,8 @@ class SimulatedOrganization:
             day1: the earlier day.
             day2: the later day.
         """
-        before = {a.account_id: a for a in self.accounts(day1) if a.state == "ACTIVE"}
-        after = {a.account_id: a for a in self.accounts(day2) if a.state == "ACTIVE"}
+        before = {a.account_id: a for a in self.reporting_accounts(day1) if a.state == "ACTIVE"}
+        after = {a.account_id: a for a in self.reporting_accounts(day2) if a.state == "ACTIVE"}
         for account_id in (*before, *(a for a in after if a not in before)):
             yield from self._account_changes(
                 before.get(account_id), after.get(account_id), day1, day2
@@ -226,7 +237,10 @@ class SimulatedOrganization:
             seen = two or one
             assert seen is not None
             yield Change(
-                whole or _cause(one, two, story.day_number(day1), story.day_number(day2)),
+                whole
+                or self._cause_of_check(
+                    account, one, two, story.day_number(day1), story.day_number(day2)
+                ),
                 account.account_id,
                 seen.region,
                 seen.subject,
@@ -235,6 +249,23 @@ class SimulatedOrganization:
                 state1,
                 state2,
             )
+
+    def _cause_of_check(
+        self,
+        account: Account,
+        one: Observation | None,
+        two: Observation | None,
+        day1: int,
+        day2: int,
+    ) -> Cause:
+        if one is None or two is None:
+            seen, day = (one, day2) if one else (two, day1)
+            assert seen is not None
+            where = (self.settings, account, seen.subject, day)
+            lost = checks.broken_since(*where) is not None
+            if lost or checks.disabled_since(*where) is not None:
+                return "known_again" if two else "evidence_lost" if lost else "control_disabled"
+        return _cause(one, two, day1, day2)
 
     def _cause_of_account(
         self, first: Account | None, second: Account | None, day1: dt.date, day2: dt.date
@@ -267,6 +298,8 @@ def _cause(one: Observation | None, two: Observation | None, day1: int, day2: in
     before, after = one.effective, two.effective
     if after == "SUPPRESSED":
         return "suppressed"
+    if after == "NOT_AVAILABLE" and two.subject in _RULE_NAMES:
+        return "resource_gone"
     if after in ("WARNING", "NOT_AVAILABLE"):
         return "unknown"
     if before in ("WARNING", "NOT_AVAILABLE"):
@@ -292,6 +325,8 @@ def _cause_of_beginning(two: Observation, day1: int) -> Cause:
     after = two.effective
     if after == "FAILED":
         return "new_failing_resource"
+    if after == "NOT_AVAILABLE" and two.subject in _RULE_NAMES:
+        return "resource_gone"
     if after == "PASSED":
         return "new_passing_resource"
     return "suppressed" if after == "SUPPRESSED" else "unknown"

@@ -22,6 +22,7 @@ from posture_pipeline.simulation.catalogue import (
     standard_arn,
     standard_path,
 )
+from posture_pipeline.simulation.checks import RULE_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,14 +42,21 @@ _REASONS = {
         "CONFIG_RETURNS_NOT_APPLICABLE",
         "The resource is not one that the rule applies to, or it no longer exists.",
     ),
+    RULE_ERROR: (
+        RULE_ERROR,
+        "The rule of AWS Config behind the control could not be evaluated.",
+    ),
 }
 _ARCHIVAL_TEXTS = {
     "CONTROL_REMOVED": "The finding is archived because the control was taken out of the standard.",
+    "CONTROL_DISABLED": "The finding is archived because the control was switched off.",
     "RESOURCE_DELETED": "The finding is archived because the resource no longer exists.",
     "CONSOLIDATED_CONTROL_FINDINGS_UPDATE": (
         "The finding is archived because control findings were consolidated."
     ),
 }
+SECOND_RESOURCE = "-replica"
+"""End of the id of the second resource of a finding that has two."""
 _TAG_ENVIRONMENTS = ("production", "acceptance", "test", "development", "build")
 
 
@@ -136,6 +144,12 @@ def _severity(label: str, original: str) -> dict[str, Any]:
     return {"Label": label, "Normalized": number, "Product": number, "Original": original}
 
 
+_CONFIG_TYPES = {
+    "PASSED": "COMPLIANT",
+    "FAILED": "NON_COMPLIANT",
+    "NOT_AVAILABLE": "NOT_APPLICABLE",
+}
+"""What AWS Config calls the statuses of its findings; what was deleted is not applicable."""
 _DETAILS: dict[str, tuple[str, ...]] = {
     "AwsS3Bucket": ("OwnerName", "CreatedAt"),
     "AwsLambdaFunction": ("FunctionName", "LastModified"),
@@ -276,9 +290,13 @@ class AccountRenderer:
         archived_on, why = seen.archived_on, archival or seen.archival
         if archival and archived_on is None:
             archived_on = self._day
-        last_seen = _moment(self._day if archived_on is None else archived_on, h)
+        if seen.updated is not None:
+            # Soon after noon, so that it is older than a day and a half in the second morning.
+            last_seen = _moment(seen.updated, h % 3600)
+        else:
+            last_seen = _moment(self._day if archived_on is None else archived_on, h)
         since = _moment(seen.since, h)
-        created = since if seen.created == seen.since else _moment(seen.created, h + 7)
+        created = _moment(seen.created, h)
         product = f"arn:aws:securityhub:{region}::product/aws/securityhub"
         passed = seen.status == "PASSED"
         label = control.severity if seen.status == "FAILED" else "INFORMATIONAL"
@@ -296,9 +314,11 @@ class AccountRenderer:
             del product_fields["aws/securityhub/annotation"]
         if seen.previous is not None:
             product_fields["PreviousComplianceStatus"] = seen.previous
-        if archived_on is not None:
+        if why:
             product_fields["ArchivalReasons:0/Description"] = _ARCHIVAL_TEXTS[why]
             product_fields["ArchivalReasons:0/ReasonCode"] = why
+        if self._settings.standard_arns and h % 5 == 0:
+            standards = [{"StandardsId": standard_arn(s["StandardsId"], region)} for s in standards]
         compliance: dict[str, Any] = {
             "Status": seen.status,
             "SecurityControlId": seen.subject,
@@ -307,7 +327,7 @@ class AccountRenderer:
         if related:
             compliance["RelatedRequirements"] = related
         if seen.status in _REASONS:
-            code, text = _REASONS[seen.status]
+            code, text = _REASONS[seen.reason or seen.status]
             compliance["StatusReasons"] = [{"ReasonCode": code, "Description": text}]
         suppressed = seen.suppressed_since is not None
         workflow = "SUPPRESSED" if suppressed else "RESOLVED" if passed else "NEW"
@@ -333,7 +353,7 @@ class AccountRenderer:
             "Description": constant["description"],
             "Remediation": constant["remediation"],
             "ProductFields": product_fields,
-            "Resources": [self._resource(seen)],
+            "Resources": self._resources(seen, h),
             "Compliance": compliance,
             "WorkflowState": "NEW",
             "Workflow": {"Status": workflow},
@@ -351,6 +371,12 @@ class AccountRenderer:
                 "UpdatedAt": _moment(seen.suppressed_since, h + 3),
             }
         return finding
+
+    def _resources(self, seen: Observation, h: int) -> list[dict[str, Any]]:
+        resource = self._resource(seen)
+        if not self._settings.several_resources or seen.type_name == ACCOUNT_TYPE or h % 4:
+            return [resource]
+        return [resource, {**resource, "Id": f"{seen.resource_id}{SECOND_RESOURCE}"}]
 
     def _resource(self, seen: Observation) -> dict[str, Any]:
         if seen.type_name == ACCOUNT_TYPE:
@@ -386,10 +412,10 @@ class AccountRenderer:
         h = int(digest[-12:], 16)
         # Config sends something when compliance changes, and never again until the next change.
         changed = _moment(seen.since, h)
-        created = changed if seen.created == seen.since else _moment(seen.created, h + 7)
+        created = _moment(seen.created, h)
         product = f"arn:aws:securityhub:{region}::product/aws/config"
         passed = seen.status == "PASSED"
-        label = "INFORMATIONAL" if passed else "MEDIUM"
+        label = "MEDIUM" if seen.status == "FAILED" else "INFORMATIONAL"
         return {
             "SchemaVersion": "2018-10-08",
             "Id": arn,
@@ -412,7 +438,7 @@ class AccountRenderer:
             "ProductFields": {
                 "aws/config/ConfigRuleArn": rule_arn,
                 "aws/config/ConfigRuleName": name,
-                "aws/config/ConfigComplianceType": "COMPLIANT" if passed else "NON_COMPLIANT",
+                "aws/config/ConfigComplianceType": _CONFIG_TYPES[seen.status],
                 "aws/securityhub/ProductName": "Config",
                 "aws/securityhub/CompanyName": "AWS",
                 "aws/securityhub/FindingId": f"{product}/{arn}",
@@ -428,6 +454,67 @@ class AccountRenderer:
             },
             "ProcessedAt": changed,
         }
+
+    def azure_findings(self) -> Iterator[Finding]:
+        """Yield the findings of an Azure subscription, which a connector of the account brings."""
+        seed, region = self._settings.seed, self._settings.home_region
+        subscription = stable_hash.uuid_text(f"{seed}/azure subscription")
+        tenant = stable_hash.uuid_text(f"{seed}/azure tenant")
+        product = f"arn:aws:securityhub:{region}::product/aws/securityhub"
+        if self._day < AZURE_SINCE:
+            return
+        for control, kind, severity in AZURE_CONTROLS:
+            for number in range(2):
+                identity = f"{subscription}/{control}/{number}"
+                h = stable_hash.number(identity)
+                failed = number == 0
+                label = severity if failed else "INFORMATIONAL"
+                arn = (
+                    f"arn:aws:securityhub:{region}:{self._id}:security-control/{control}/finding/"
+                    f"{stable_hash.uuid_text(identity)}"
+                )
+                yield {
+                    "SchemaVersion": "2018-10-08",
+                    "Id": arn,
+                    "ProductArn": product,
+                    "ProductName": self._hub_name,
+                    "CompanyName": "AWS",
+                    "Region": region,
+                    "GeneratorId": f"security-control/{control}",
+                    "AwsAccountId": self._id,
+                    "AwsAccountName": self._name,
+                    "Types": ["Software and Configuration Checks"],
+                    "FirstObservedAt": _moment(AZURE_SINCE, h),
+                    "LastObservedAt": _moment(self._day, h),
+                    "CreatedAt": _moment(AZURE_SINCE, h),
+                    "UpdatedAt": _moment(self._day, h),
+                    "Severity": _severity(label, label),
+                    "Title": f"A simulated control of Azure: {control}",
+                    "Description": "A simulated control looks at a resource of Azure.",
+                    "ProductFields": {
+                        "aws/securityhub/ProductName": self._hub_name,
+                        "aws/securityhub/FindingId": f"{product}/{arn}",
+                    },
+                    "Resources": [
+                        {
+                            "Type": kind,
+                            "Id": f"/subscriptions/{subscription}/resourceGroups/shop-{number}",
+                            "Region": "westeurope",
+                            "Provider": "Azure",
+                            "Owner": {"Account": {"Id": subscription}, "Org": {"Id": tenant}},
+                        }
+                    ],
+                    "Compliance": {
+                        "Status": "FAILED" if failed else "PASSED",
+                        "SecurityControlId": control,
+                        "AssociatedStandards": [{"StandardsId": CIS_AZURE}],
+                    },
+                    "WorkflowState": "NEW",
+                    "Workflow": {"Status": "NEW" if failed else "RESOLVED"},
+                    "RecordState": "ACTIVE",
+                    "FindingProviderFields": {"Severity": {"Label": label, "Original": label}},
+                    "ProcessedAt": _moment(self._day, h),
+                }
 
     def other_findings(self) -> Iterator[Finding]:
         """Yield findings of products that check no compliance: they belong to no control."""
@@ -477,6 +564,15 @@ class AccountRenderer:
                 }
 
 
+CIS_AZURE = "standards/cis-azure-foundations-benchmark/v/4.0.0"
+"""AWS has this standard; how its ARN ends is a guess."""
+AZURE_SINCE = dt.date(2026, 7, 1).toordinal()
+"""The first day that the connector brought findings of."""
+AZURE_CONTROLS = (
+    ("Azure.Storage.1", "AzureStorageAccount", "HIGH"),
+    ("Azure.KeyVault.1", "AzureKeyVault", "MEDIUM"),
+)
+"""Controls of Azure: id, type of resource, severity."""
 _OTHER_PRODUCTS = (
     ("guardduty", "GuardDuty: unusual calls from a new place", "AwsEc2Instance", "MEDIUM"),
     ("inspector", "Inspector: package with a known weakness", "AwsEc2Instance", "HIGH"),

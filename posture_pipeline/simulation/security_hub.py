@@ -258,7 +258,7 @@ class SecurityHub:
                 "InvitedAt": f"{a.joined.isoformat()}T00:00:00Z",
                 "UpdatedAt": f"{a.joined.isoformat()}T00:00:00Z",
             }
-            for a in self._organization.accounts(self._clock.now().date())
+            for a in self._organization.reporting_accounts(self._clock.now().date())
             if a.account_id != self._audit
         ]
         return self._paged("ListMembers", params, members, "Members", maximum=50)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from posture_pipeline.errors import PostureError
 
@@ -23,6 +23,17 @@ GET_FINDINGS_RATE = 3.0
 GET_FINDINGS_BURST = 6
 RENAMED_ON = dt.date(2025, 10, 1)
 """Security Hub's findings bear the name Security Hub CSPM since about then (AWS: user guide)."""
+REALISTIC = (
+    "second_pack",
+    "deleted_resources",
+    "broken_rule",
+    "disabled_control",
+    "several_resources",
+    "standard_arns",
+    "unlisted_account",
+    "azure",
+)
+"""Switches that are off by default: what they add is true of AWS, and not part of the story."""
 _REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
 
 
@@ -71,6 +82,15 @@ class SimulationSettings:
         renamed_on: the day since which Security Hub's findings have ProductName `Security Hub
             CSPM`, and before it `Security Hub`; None keeps the old name.
         second_pack: whether a second conformance pack is deployed, with rules of the same name.
+        deleted_resources: whether resources that a Config rule reported are deleted, after which
+            Config's finding stays active as NOT_APPLICABLE.
+        broken_rule: whether the Config rule behind a control cannot be evaluated for some days.
+        disabled_control: whether a control is switched off in one account for some days, where its
+            findings stay active for three to five days without being updated.
+        several_resources: whether some control findings list a second resource.
+        standard_arns: whether some findings name their standards by full ARNs.
+        unlisted_account: whether an account sends findings that Organizations does not list.
+        azure: whether a connector brings findings of an Azure subscription.
 
     Raises:
         SimulationSettingsError: a value is outside its range; the text names it.
@@ -89,6 +109,13 @@ class SimulationSettings:
     empty_account_pages: bool = True
     renamed_on: dt.date | None = RENAMED_ON
     second_pack: bool = False
+    deleted_resources: bool = False
+    broken_rule: bool = False
+    disabled_control: bool = False
+    several_resources: bool = False
+    standard_arns: bool = False
+    unlisted_account: bool = False
+    azure: bool = False
 
     def __post_init__(self) -> None:
         self._within("accounts", self.accounts, MIN_ACCOUNTS, MAX_ACCOUNTS)
@@ -113,6 +140,11 @@ class SimulationSettings:
         if self.consolidated_from and self.control_finding_generator == "STANDARD_CONTROL":
             msg = "consolidated_from: only means something with SECURITY_CONTROL"
             raise SimulationSettingsError(msg)
+
+    def realistic(self) -> SimulationSettings:
+        """Return these settings with everything on that a real organization sends."""
+        switches: dict[str, Any] = dict.fromkeys(REALISTIC, True)
+        return dataclasses.replace(self, **switches)
 
     @staticmethod
     def _within(name: str, value: int, low: int, high: int) -> None:

@@ -79,6 +79,15 @@ SECOND_PACK_RULE = "lz-baseline/lz-rule-1"
 """The rule of the second pack whose namesake in the first pack has other resources."""
 SECOND_PACK_RULE_FAILS = Window(2, 8)
 
+DELETED_RESOURCE_FAILS = Window(2, 5)
+"""A resource that fails a Config rule, until it is deleted: one in every cycle."""
+BROKEN_RULE = Window(7, 10)
+"""The Config rule behind a control cannot be evaluated."""
+BROKEN_RULE_CONTROL = "S3.8"
+CONTROL_DISABLED = Window(1, 10)
+"""A control is off in one account; the day it starts on still sees the findings updated."""
+DISABLED_CONTROL = "S3.2"
+
 
 def control_is_live(control_id: str, day: int) -> bool:
     """Return whether AWS offers the control on the day."""
