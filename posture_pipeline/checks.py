@@ -236,7 +236,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     def no_source_is_silent(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         return _none_wrong(
             lake.read(SILENT_SOURCES, day),
-            ["account_id", "region", "product_name", "last_seen", "findings"],
+            ["account_id", "region", "product", "last_seen", "findings"],
             what="products in a region of an account went silent",
             severity=dg.AssetCheckSeverity.WARN,
         )

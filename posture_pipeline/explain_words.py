@@ -58,6 +58,7 @@ def sentence(cause: Row, day: date) -> str:
         "regression": f"passed before, fails{since}",
         "fixed": f"{was} before, passes{since}",
         "resource_gone": f"{was} before, the resource is gone{detail}",
+        "not_applicable": f"{was} before, AWS Config no longer evaluates the resource",
         "suppressed": f"{was} before, suppressed{detail}",
         "unsuppressed": f"is no longer suppressed, {now}",
         "control_added": f"the control is new in the report, {now}",
@@ -71,6 +72,10 @@ def sentence(cause: Row, day: date) -> str:
         "aged_out": (
             f"{was} before, now without a finding: AWS deletes findings after 90 days without an "
             f"update{detail}; this is no fix"
+        ),
+        "rule_broken": (
+            f"{was} before, now without a finding: AWS could not evaluate the AWS Config rule; "
+            f"this is no fix"
         ),
         "carried_too_long": (
             f"{was} before, carried forward as failing for as long as the settings allow{detail}; "

@@ -482,7 +482,7 @@ CARRIED_FAILURES = Table(
         *_PROBLEM_COLUMNS,
         Column("carried_since", pl.Date(), "First day without the finding."),
         Column("finding_id", pl.String(), "The deleted findings, joined by a space."),
-        Column("product_name", pl.String(), "ASFF ProductName of the finding."),
+        Column("product", pl.String(), "Product of the finding, such as aws/config."),
         Column("created_at", TIMESTAMP, "CreatedAt of the finding, UTC."),
         Column("updated_at", TIMESTAMP, "Last UpdatedAt of the finding, UTC."),
         Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
@@ -498,12 +498,12 @@ SILENT_SOURCES = Table(
         _DATE,
         Column("account_id", pl.String(), "12 digits."),
         Column("region", pl.String(), "Region of the findings."),
-        Column("product_name", pl.String(), "ASFF ProductName: Security Hub or Config."),
+        Column("product", pl.String(), "Product: aws/securityhub or aws/config."),
         Column("last_seen", pl.Date(), "The last snapshot with findings of it."),
         Column("findings", pl.Int64(), "Active findings in that snapshot."),
         Column("unexplained", pl.Int64(), "Of these, the ones that nothing explains."),
     ),
-    ("account_id", "region", "product_name"),
+    ("account_id", "region", "product"),
 )
 
 EXCEPTIONS = Table(
@@ -544,7 +544,7 @@ REMEDIATION = Table(
     (
         _DATE,
         *_PROBLEM_COLUMNS,
-        Column("product_name", pl.String(), "ASFF ProductName of the finding."),
+        Column("product", pl.String(), "Product of the finding, such as aws/config."),
         Column("severity", pl.String(), "Severity rating of the control; may be null."),
         _WORKLOAD,
         _ENVIRONMENT,

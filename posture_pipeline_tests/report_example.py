@@ -204,7 +204,7 @@ def stored(*, days: int = 12, controls: int = 6, resources: int = 3) -> Stored:
                     "date": DAY,
                     "account_id": accounts["test"],
                     "region": "eu-west-1",
-                    "product_name": f"Config {SCRIPT}",
+                    "product": f"aws/config {SCRIPT}",
                     "last_seen": date(2026, 11, 20),
                     "findings": 12,
                     "unexplained": 12,

@@ -115,7 +115,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
                 "carried_failures": found.carried.height,
                 "silent_sources": found.silent.height,
                 "silent": preview(
-                    found.silent, ["account_id", "region", "product_name", "last_seen", "findings"]
+                    found.silent, ["account_id", "region", "product", "last_seen", "findings"]
                 ),
             }
         )

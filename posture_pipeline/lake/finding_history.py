@@ -192,7 +192,7 @@ def _silent(
     )
     gone = was.join(now, on=silence.SOURCE, how="anti")
     findings = problem_findings.findings_of_accounts(lake, before, gone["account_id"])
-    of_gone = findings.with_columns(pl.col("region", "product_name").fill_null("")).join(
+    of_gone = findings.with_columns(pl.col("region", "product").fill_null("")).join(
         gone.lazy(), on=silence.SOURCE, how="semi"
     )
     archived = [

@@ -14,8 +14,8 @@ import polars as pl
 from posture_pipeline.lake import layout, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import causes as why
-from posture_pipeline.model.causes import PAIR, PROBLEM, Evidence, Snapshot
-from posture_pipeline.model.controls import findings_of_report
+from posture_pipeline.model.causes import CHECK, PAIR, PROBLEM, Evidence, Snapshot
+from posture_pipeline.model.controls import findings_of_report, is_evidence
 from posture_pipeline.schemas import ACCOUNT_FINDINGS
 from posture_pipeline.settings import Report
 
@@ -70,6 +70,7 @@ def evidence(
         changed: As `model.causes.transitions` gives them.
     """
     gone = why.vanished(changed)
+    archived, deleted, broken = _archived(lake, reports, before, after, gone)
     one_sided = changed.filter(
         (pl.col("state_before") == why.ABSENT) | (pl.col("state_after") == why.ABSENT)
     )["account_id"]
@@ -78,7 +79,7 @@ def evidence(
     for day in (before.day, after.day):
         active = pl.col("record_state") == "ACTIVE"
         findings = why.named(findings_of_accounts(lake, day, one_sided).filter(active))
-        of_gone = findings.join(wanted.lazy(), on=RESOURCE, how="semi")
+        of_gone = findings.filter(is_evidence()).join(wanted.lazy(), on=RESOURCE, how="semi")
         here, left = pl.collect_all(
             [
                 findings.select("account_id", "region").unique(),
@@ -88,7 +89,6 @@ def evidence(
         )
         regions.append(here)
         resources.append(left)
-    archived, deleted = _archived(lake, reports, before, after, gone)
     return Evidence(
         archived=archived,
         deleted_resources=deleted,
@@ -96,7 +96,22 @@ def evidence(
         regions_after=regions[1],
         resources_before=resources[0],
         resources_after=resources[1],
+        broken_rules=broken,
+        not_applicable=_not_applicable(lake, after, gone),
     )
+
+
+def _not_applicable(lake: Lake, day: Snapshot, gone: pl.DataFrame) -> pl.DataFrame:
+    """The vanished problems whose resource AWS Config no longer evaluates, PROBLEM columns."""
+    active = pl.col("record_state") == "ACTIVE"
+    findings = why.named(findings_of_accounts(lake, day.day, gone["account_id"]))
+    said = (
+        findings.filter(active, ~is_evidence())
+        .select("account_id", "region", "resource_id", control_id="rule_name")
+        .unique()
+    )
+    keys = [key for key in PROBLEM if key != "report"]
+    return gone.lazy().join(said, on=keys, how="semi").collect(engine="streaming")
 
 
 def days_between(lake: Lake, before: date, after: date) -> list[date]:
@@ -107,14 +122,14 @@ def days_between(lake: Lake, before: date, after: date) -> list[date]:
 
 def _archived(
     lake: Lake, reports: tuple[Report, ...], before: Snapshot, after: Snapshot, gone: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The archived findings of problems that vanished, and their resources that were deleted.
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The archived findings of problems that vanished, their deleted resources and broken rules.
 
     A snapshot brings those archived in its last days only, so the days in between are read too.
     Their control is known from the earlier day: on the later one it may be no control any more.
     """
     resources = gone.select(RESOURCE).unique().lazy()
-    frames, deleted = [], []
+    frames, deleted, broken = [], [], []
     for day in days_between(lake, before.day, after.day) if gone.height else ():
         archived = pl.col("record_state") == "ARCHIVED"
         findings = why.named(findings_of_accounts(lake, day, gone["account_id"]).filter(archived))
@@ -125,13 +140,22 @@ def _archived(
             )
             for name, rows in _by_report(findings, reports, before, gone, PROBLEM)
         ]
+        lost = findings.filter(why.is_lost_evidence())
+        broken += [
+            rows.select(pl.lit(name).alias("report"), *CHECK[1:])
+            for name, rows in _by_report(lost, reports, before, gone, CHECK)
+        ]
         deleted.append(
             why.deleted_resources(findings)
             .join(resources, on=RESOURCE, how="semi")
             .select(RESOURCE)
         )
     schema = pl.Schema(dict.fromkeys(RESOURCE, pl.String()))
-    return _collected(frames, why.ARCHIVED_SCHEMA), _collected(deleted, schema).unique()
+    return (
+        _collected(frames, why.ARCHIVED_SCHEMA),
+        _collected(deleted, schema).unique(),
+        _collected(broken, pl.Schema(dict.fromkeys(CHECK, pl.String()))).unique(),
+    )
 
 
 def _by_report(

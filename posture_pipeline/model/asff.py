@@ -27,7 +27,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posture_pipeline.model.controls import (
+    CONFIG_PRODUCT,
     CONSOLIDATED_PREFIX,
+    SECURITY_HUB_PRODUCT,
     canonical_rule_name_expression,
     parse_standard_control,
 )
@@ -36,12 +38,6 @@ from posture_pipeline.schemas import MERGED_FINDINGS, QUARANTINE, SEPARATOR, TIM
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import date
-
-SECURITY_HUB_PRODUCT = "aws/securityhub"
-"""Product of Security Hub's own control findings. Display names change, products do not."""
-
-CONFIG_PRODUCT = "aws/config"
-"""Product of the findings sent by AWS Config."""
 
 AWS_PROVIDER = "AWS"
 """The cloud that a resource belongs to, unless its finding says otherwise."""
@@ -637,8 +633,9 @@ _COLLECTED: dict[str, pl.DataType | type[pl.DataType]] = {
 
 
 def _standards(associated: list[_Associated]) -> str | None:
-    ids = [each.standards_id for each in associated]
-    return SEPARATOR.join(filter(None, ids)) or None
+    """Ids such as standards/..., each once; AWS gives some of them as ARNs."""
+    ids = [each.standards_id.rpartition(":")[2] for each in associated if each.standards_id]
+    return SEPARATOR.join(dict.fromkeys(filter(None, ids))) or None
 
 
 def _reasons(reasons: list[_Reason]) -> str | None:

@@ -12,12 +12,13 @@ their last update), controls-findings-create-update (archiving), securityhub-int
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 import polars as pl
 
+from posture_pipeline.model.controls import CONFIG_PRODUCT
 from posture_pipeline.model.scoring import COLLECT_FAILING, NO_FINDINGS
 from posture_pipeline.schemas import ACCOUNT_FINDINGS, SCORE_CHANGE_CAUSES, SEPARATOR, TIMESTAMP
 
@@ -33,6 +34,7 @@ CAUSES: dict[str, str] = {
     "regression": "the resource passed before and fails now",
     "fixed": "the resource passes now",
     "resource_gone": "the resource is gone",
+    "not_applicable": "AWS Config no longer evaluates the resource: deleted, or out of scope",
     "suppressed": "somebody suppressed the finding, so it no longer counts",
     "unsuppressed": "the finding is no longer suppressed, so it counts again",
     "control_added": "the control was added to the report",
@@ -44,6 +46,7 @@ CAUSES: dict[str, str] = {
     "evaluated_again": "the check could be evaluated again",
     "archived": "AWS archived the finding",
     "aged_out": "AWS deleted the finding because it was not updated for 90 days; not a fix",
+    "rule_broken": "AWS archived the findings because their AWS Config rule broke; not a fix",
     "carried_too_long": "carried forward as failing for as long as the settings allow; not a fix",
     "found_again": "the failure that was carried forward has a finding again",
     "account_silent": "the account sent no findings",
@@ -55,7 +58,7 @@ CAUSES: dict[str, str] = {
 """Every cause, and what it says to a person."""
 
 LOST_EVIDENCE = frozenset(
-    {"aged_out", "carried_too_long", "no_evidence", "account_silent", "archived"}
+    {"aged_out", "carried_too_long", "no_evidence", "account_silent", "archived", "rule_broken"}
 )
 """Causes of findings that are missing without being fixed."""
 
@@ -67,9 +70,13 @@ FAILING = ("FAILED", CARRIED)
 NOT_PASSING = ("FAILED", "UNKNOWN", CARRIED)
 
 PAIR = ["report", "account_id", "control_id"]
+CHECK = ["report", "account_id", "region", "control_id"]
 PROBLEM = ["report", "account_id", "region", "control_id", "resource_id"]
 """What makes findings of two days the same problem. Never their ids: those change when an
 organization turns to consolidated control findings."""
+
+BROKEN_RULE_CODES = ("CONFIG_RULE_EVALUATION_ERROR", "CONFIG_ACCESS_DENIED")
+"""Reason codes of the archived finding that AWS makes when a Config rule cannot be evaluated."""
 
 _CONSOLIDATION = "CONSOLIDATED_CONTROL_FINDINGS_UPDATE"
 _REPLACED = pl.col("archival_reasons").str.contains(_CONSOLIDATION, literal=True)
@@ -84,7 +91,7 @@ _EVIDENCE_COLUMNS = (
     "updated_at",
     "created_at",
     "first_observed_at",
-    "product_name",
+    "product",
     "reason_codes",
     "note_text",
     "note_updated_by",
@@ -194,6 +201,10 @@ class Evidence:
         resources_before: account_id, region, resource_id, findings: active findings of any
             product, for the resources of vanished problems.
         resources_after: The same of the later day.
+        broken_rules: report, account_id, region, control_id of controls of which an archived
+            finding says that the rule could not be evaluated, see `is_lost_evidence`.
+        not_applicable: PROBLEM columns of which a finding of the later day says that AWS Config
+            does not evaluate the resource.
     """
 
     archived: pl.DataFrame
@@ -202,6 +213,12 @@ class Evidence:
     regions_after: pl.DataFrame
     resources_before: pl.DataFrame
     resources_after: pl.DataFrame
+    broken_rules: pl.DataFrame = field(default_factory=lambda: _no_rows(CHECK))
+    not_applicable: pl.DataFrame = field(default_factory=lambda: _no_rows(PROBLEM))
+
+
+def _no_rows(columns: list[str]) -> pl.DataFrame:
+    return pl.DataFrame(schema=dict.fromkeys(columns, pl.String()))
 
 
 # --- which controls of which accounts ---------------------------------------------------------
@@ -312,7 +329,7 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
             of["updated_at"].max(),
             of["created_at"].min(),
             of["first_observed_at"].min(),
-            *(of[name].drop_nulls().first() for name in ("product_name", "note_text")),
+            *(of[name].drop_nulls().first() for name in ("product", "note_text")),
             of["note_updated_by"].drop_nulls().first(),
             of["note_updated_at"].max(),
         )
@@ -355,7 +372,24 @@ def deleted_resources(archived: pl.LazyFrame) -> pl.LazyFrame:
     AWS: the finding of a deleted resource becomes NOT_AVAILABLE and is archived at once.
     """
     said = _DELETED_RESOURCE.fill_null(value=False)
-    return archived.filter(said | (pl.col("compliance_status") == "NOT_AVAILABLE"))
+    not_available = pl.col("compliance_status").eq_missing("NOT_AVAILABLE") & ~is_lost_evidence()
+    return archived.filter(said | not_available)
+
+
+def is_lost_evidence() -> pl.Expr:
+    """Whether an archived finding says that the AWS Config rule of its control broke.
+
+    AWS: when a rule cannot be evaluated, the findings of its control are archived and a new one is
+    made, ARCHIVED and NOT_AVAILABLE, with one of `BROKEN_RULE_CODES`. The control has no data any
+    more, so every other archived finding of that control in the account and region is no evidence
+    of a fix either.
+
+    Returns:
+        Boolean, never null, over columns of `schemas.ACCOUNT_FINDINGS`.
+    """
+    codes = pl.col("reason_codes").fill_null("")
+    broke = pl.any_horizontal(codes.str.contains(code, literal=True) for code in BROKEN_RULE_CODES)
+    return broke & pl.col("compliance_status").eq_missing("NOT_AVAILABLE")
 
 
 def vanished(changed: pl.DataFrame) -> pl.DataFrame:
@@ -402,6 +436,10 @@ def finding_causes(
     gone = (
         pl.when(pl.col("expected_before") & ~pl.col("expected_after"))
         .then(pl.lit("control_removed"))
+        .when("rule_broken")
+        .then(pl.lit("rule_broken"))
+        .when("not_applicable")
+        .then(pl.lit("not_applicable"))
         .when(was_archived & archived_for_resource)
         .then(pl.lit("resource_gone"))
         .when(was_archived)
@@ -431,7 +469,7 @@ def finding_causes(
         .when(pl.col("state_after").is_in(FAILING))
         .then(pl.lit("new_failing_resource"))
         # AWS Config tells of changes only: a finding from before that passes now had failed.
-        .when((pl.col("product_name_after") == "Config") & older)
+        .when((pl.col("product_after") == CONFIG_PRODUCT) & older)
         .then(pl.lit("fixed"))
         .otherwise(pl.lit("new_passing_resource"))
     )
@@ -517,6 +555,8 @@ def _with_evidence(
         "region_before",
         "region_after",
         "resource_deleted",
+        "rule_broken",
+        "not_applicable",
     )
     a_resource_came = (pl.col("state_before") == ABSENT).any().over(*PAIR, "region")
     was_stand_in = pl.col("resource_id").str.starts_with(STAND_IN) & (
@@ -530,6 +570,8 @@ def _with_evidence(
         .join(_flag(evidence.regions_before, "region_before"), on=here, how="left")
         .join(_flag(evidence.regions_after, "region_after"), on=here, how="left")
         .join(_flag(evidence.deleted_resources, "resource_deleted"), on=resource, how="left")
+        .join(_flag(evidence.broken_rules, "rule_broken"), on=CHECK, how="left")
+        .join(_flag(evidence.not_applicable, "not_applicable"), on=PROBLEM, how="left")
         .join(_counted(evidence.resources_before, "before"), on=resource, how="left")
         .join(_counted(evidence.resources_after, "after"), on=resource, how="left")
         .with_columns(
@@ -567,6 +609,8 @@ def _detail() -> pl.Expr:
         .then(pl.col("reason_codes_after").replace("", None))
         .when(pl.col("cause").is_in(["aged_out", "carried_too_long", "no_evidence"]))
         .then(last_update)
+        .when(pl.col("cause").is_in(["rule_broken", "not_applicable"]))
+        .then(None)
         .when(pl.col("archived_id").is_not_null())
         .then(archived)
         .when((pl.col("cause") == "resource_gone") & pl.col("stand_in_replaced"))

@@ -21,8 +21,17 @@ from posture_pipeline.schemas import SEPARATOR
 if TYPE_CHECKING:
     from posture_pipeline.settings import Report
 
+SECURITY_HUB_PRODUCT = "aws/securityhub"
+"""Product of Security Hub's own control findings. Display names change, products do not."""
+
+CONFIG_PRODUCT = "aws/config"
+"""Product of the findings sent by AWS Config."""
+
 CONSOLIDATED_PREFIX = "security-control/"
 """How GeneratorId starts when consolidated control findings are on."""
+
+NOT_APPLICABLE = "NOT_APPLICABLE"
+"""What AWS Config says of a resource that a rule does not evaluate: deleted, or out of scope."""
 
 RULESETS = frozenset({"cis-aws-foundations-benchmark/v/1.2.0"})
 """Standards whose id starts with `ruleset/`; all others start with `standards/`."""
@@ -117,8 +126,8 @@ def findings_of_report(
 ) -> pl.LazyFrame:
     """The findings that belong to a report, each with the control it counts for.
 
-    Compliance, record state and workflow are not looked at here: archived and suppressed findings
-    are among the rows.
+    Findings that are no evidence are left out, see `is_evidence`. Compliance, record state and
+    workflow are not looked at otherwise: archived and suppressed findings are among the rows.
 
     Args:
         findings: Columns of `schemas.ACCOUNT_FINDINGS`.
@@ -129,6 +138,7 @@ def findings_of_report(
         The findings' columns and `control_id` (String). A finding of a per-standard rule that maps
         to two controls is there twice.
     """
+    findings = findings.filter(is_evidence())
     if report.filter is not None:
         findings = findings.filter(filter_expression(report.filter))
     if report.standard is None:
@@ -139,6 +149,16 @@ def findings_of_report(
     if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
+
+
+def is_evidence() -> pl.Expr:
+    """Whether a finding says anything for or against its control.
+
+    A rule of AWS Config is COMPLIANT if every evaluated resource complies, and NOT_APPLICABLE means
+    that there is no evaluated resource (AWS Config API reference, DescribeComplianceByConfigRule).
+    Such a finding stays ACTIVE, since Security Hub does not archive the findings of AWS Config.
+    """
+    return pl.col("config_compliance_type").ne_missing(NOT_APPLICABLE)
 
 
 def counts_for_standard(standard: str) -> pl.Expr:

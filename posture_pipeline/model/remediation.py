@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from posture_pipeline.model.causes import LOST_EVIDENCE, NOT_PASSING, PROBLEM
+from posture_pipeline.model.controls import CONFIG_PRODUCT
 from posture_pipeline.schemas import REMEDIATION, TIME_TO_FIX
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import date
 
 
-REMEDIED = ("fixed", "resource_gone")
+REMEDIED = ("fixed", "resource_gone", "not_applicable")
 """Causes that end a failure. Every other one ends only what is known of it."""
 
 COUNTS_ON_DAYS = 30
@@ -47,8 +48,7 @@ SUBJECTS: tuple[tuple[str, ...], ...] = (
 )
 """What the time to fix is told by, within a report."""
 
-_CONFIG = "Config"
-_SOURCE = ["account_id", "region", "product_name"]
+_SOURCE = ["account_id", "region", "product"]
 _PLACE = ("severity", "workload", "environment")
 _EPISODE = [*PROBLEM, "opened_at"]
 
@@ -160,16 +160,16 @@ def _scored(today: Today) -> pl.Expr:
 
 
 def _failing(today: Today) -> pl.DataFrame:
-    """What fails or is carried forward: PROBLEM, product_name, carried_forward, and began_at.
+    """What fails or is carried forward: PROBLEM, product, carried_forward, and began_at.
 
     `began_at` is FirstObservedAt, the last change of compliance (Security Hub user guide, page
     controls-findings-create-update). A finding of AWS Config keeps there when it was created, but
     is updated only when compliance changes (page securityhub-internal-providers).
     """
-    columns = [*PROBLEM, "product_name", "first_observed_at", "updated_at"]
+    columns = [*PROBLEM, "product", "first_observed_at", "updated_at"]
     failed = today.problems.filter(pl.col("state") == "FAILED").select(columns)
     carried = today.carried.select(columns).join(failed, on=PROBLEM, how="anti")
-    config = pl.col("product_name").eq_missing(_CONFIG)
+    config = pl.col("product").eq_missing(CONFIG_PRODUCT)
     began_at = pl.when(config).then(pl.coalesce("updated_at", "first_observed_at"))
     return (
         pl.concat(
@@ -187,8 +187,8 @@ def _failing(today: Today) -> pl.DataFrame:
 def _silent(lost: pl.DataFrame, today: Today) -> pl.DataFrame:
     """Of the episodes whose findings are gone, those of which only silence is known."""
     sources = today.silent.select(pl.col(name).fill_null("") for name in _SOURCE).unique()
-    in_silent = lost.with_columns(_product=pl.col("product_name").fill_null("")).join(
-        sources.rename({"product_name": "_product"}).with_columns(_silent=pl.lit(value=True)),
+    in_silent = lost.with_columns(_product=pl.col("product").fill_null("")).join(
+        sources.rename({"product": "_product"}).with_columns(_silent=pl.lit(value=True)),
         on=["account_id", "region", "_product"],
         how="left",
     )
@@ -211,13 +211,13 @@ def _endings(today: Today) -> pl.DataFrame:
 
 
 def _going_on(stays: pl.DataFrame, now: pl.DataFrame, today: Today) -> pl.DataFrame:
-    fresh = now.select(*PROBLEM, _carried="carried_forward", _product="product_name")
+    fresh = now.select(*PROBLEM, _carried="carried_forward", _product="product")
     seen = pl.col("_carried").is_not_null()
     return REMEDIATION.cast(
         stays.join(fresh, on=PROBLEM, how="left").with_columns(
             last_seen=pl.when(seen).then(pl.lit(today.day)).otherwise("last_seen"),
             carried_forward=pl.coalesce("_carried", pl.lit(value=False)),
-            product_name=pl.coalesce("_product", "product_name"),
+            product=pl.coalesce("_product", "product"),
         )
     )
 

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
     from posture_pipeline.settings import Report
 
-METHOD_VERSION = "2"
+METHOD_VERSION = "3"
 """Raised when the same findings would give another score. 2: failures that aged out of Security Hub
-are carried forward; scores of which findings are missing are withheld."""
+are carried forward; scores of which findings are missing are withheld. 3: NOT_APPLICABLE is no
+evidence."""
 
 COLLECT_FAILING = "failing"
 """The collect mode that leaves PASSED findings out; the other one is `all`."""
@@ -70,6 +71,7 @@ _SCORED_BY = (
     "consolidated",
     "security_control_id",
     "standard_control_id",
+    "config_compliance_type",
     "config_rule_name",
     "rule_name",
     "record_state",

@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from posture_pipeline.model.causes import AGED_OUT_DAYS
+from posture_pipeline.model.controls import CONFIG_PRODUCT
 from posture_pipeline.model.scoring import NO_FINDINGS, score, status_in_scope
 from posture_pipeline.schemas import SILENT_SOURCES, Table
 
 if TYPE_CHECKING:
     from datetime import date
 
-SOURCE = ["account_id", "region", "product_name"]
+SOURCE = ["account_id", "region", "product"]
 
 SILENT_AT_LEAST = 5
 """So many findings must have vanished without evidence before a source counts as silent; a few can
 be a resource of which nothing was told. An account that sends nothing at all needs only one."""
-
-CONFIG = "Config"
-"""ProductName of AWS Config, whose findings make the scores of packs and custom rules."""
 
 WITHHELD = "withheld: "
 """How the reason of a withheld score begins."""
@@ -79,7 +77,7 @@ def _of_controls(findings: pl.LazyFrame) -> pl.LazyFrame:
     ids = ("security_control_id", "standard_control_id", "rule_name")
     named = pl.any_horizontal(pl.col(name).is_not_null() for name in ids)
     return findings.filter((pl.col("record_state") == "ACTIVE") & named).with_columns(
-        pl.col("region", "product_name").fill_null("")
+        pl.col("region", "product").fill_null("")
     )
 
 
@@ -144,15 +142,15 @@ def silence_by_report(silent: pl.DataFrame, reports: pl.DataFrame) -> pl.DataFra
         report, account_id, since (Date: the last snapshot with them) and what (String).
     """
     of_standard = pl.col("report_kind") == "standard"
-    from_config = pl.col("product_name") == CONFIG
+    from_config = pl.col("product") == CONFIG_PRODUCT
     return (
         silent.join(reports, how="cross")
         .filter(of_standard != from_config)
-        .sort("account_id", "region", "product_name")
+        .sort("account_id", "region", "product")
         .group_by("report", "account_id")
         .agg(
             since=pl.col("last_seen").min(),
-            what=pl.format("{} in {}", "product_name", "region")
+            what=pl.format("{} in {}", "product", "region")
             .unique(maintain_order=True)
             .str.join(", "),
         )

@@ -265,7 +265,7 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
             yield f"{count(rows.height, 'account')} {what}: {_named(named)}"
     silent = _of(lake, SILENT_SOURCES, day)
     if silent:
-        named = [f"{row['product_name']} in {row['account_id']} {row['region']}" for row in silent]
+        named = [f"{row['product']} in {row['account_id']} {row['region']}" for row in silent]
         yield f"{count(len(silent), 'source')} of findings silent: {_named(named)}"
     if lake.commit_of(EXCEPTIONS.name, day) is not None:
         soon = settings.checks.exception_days

@@ -265,7 +265,7 @@ def test_a_region_without_findings_withholds_the_scores_it_would_raise(copied: F
     for name in ("fsbp", "cis-v3"):
         assert by_report[name]["score"] is None
         assert by_report[name]["reason"] == (
-            f"withheld: no findings of Security Hub in {region} after {DAYS[1]}"
+            f"withheld: no findings of aws/securityhub in {region} after {DAYS[1]}"
         )
         assert by_report[name]["last_score_date"] == DAYS[1]
     assert by_report["lz-pack"]["score"] is not None

@@ -166,9 +166,9 @@ def test_a_failure_is_open_since_the_day_on_which_it_truly_began(remedies: Remed
             # What is seen on a day was observed in the evening before.
             evening = story.date_of(max(seen.since, seen.created) - 1)
             assert row["opened_at"].date() == evening, row
-            compared[row["product_name"]] += 1
-    assert compared["Config"] > 5
-    assert compared["Security Hub CSPM"] > 10
+            compared[row["product"]] += 1
+    assert compared["aws/config"] > 5
+    assert compared["aws/securityhub"] > 10
 
 
 def test_a_day_made_again_is_the_same(remedies: Remedies) -> None:

@@ -433,3 +433,12 @@ def test_a_config_findings_own_compliance_type_is_kept() -> None:
     fields = {"aws/config/ConfigComplianceType": "NOT_APPLICABLE"}
     assert row(ProductFields=fields)["config_compliance_type"] == "NOT_APPLICABLE"
     assert row()["config_compliance_type"] is None
+
+
+def test_standards_named_by_arn_count_like_those_named_by_id() -> None:
+    ids = ["standards/x/v/1.0.0", "ruleset/cis/v/1.2.0"]
+    arns = ["arn:aws:securityhub:eu-west-1::standards/x/v/1.0.0", "arn:aws:securityhub:::" + ids[1]]
+    for named in (ids, arns, [*ids, *arns]):
+        associated = [{"StandardsId": each} for each in named]
+        found = row(Compliance={"AssociatedStandards": associated})
+        assert found["standards"] == "standards/x/v/1.0.0 ruleset/cis/v/1.2.0"

@@ -159,7 +159,7 @@ def finding(rule: str, resource: str, status: str) -> dict[str, Any]:
     return {
         "account_id": ACCOUNT,
         "region": "eu-west-1",
-        "product_name": "Config",
+        "product": "aws/config",
         "config_rule_name": rule,
         "rule_name": rule,
         "resource_id": resource,

@@ -36,7 +36,7 @@ from posture_pipeline.model.changes import (
     parts_that_do_not_add_up,
     score_changes,
 )
-from posture_pipeline.model.controls import findings_of_report
+from posture_pipeline.model.controls import findings_of_report, is_evidence
 from posture_pipeline.model.scoring import (
     METHOD_VERSION,
     ScoreContext,
@@ -68,7 +68,7 @@ def finding(control: str, status: str = "PASSED", **more: Any) -> dict[str, Any]
         "region": HOME,
         "record_state": "ACTIVE",
         "workflow_status": "NEW",
-        "product_name": "Security Hub",
+        "product": "aws/securityhub",
         "security_control_id": control,
         "standards": f"standards/{STANDARD.standard}",
         "consolidated": True,
@@ -94,7 +94,7 @@ def rule(name: str, status: str = "FAILED", **more: Any) -> dict[str, Any]:
             "security_control_id": None,
             "standards": None,
             "consolidated": None,
-            "product_name": "Config",
+            "product": "aws/config",
             "config_rule_name": name,
             "rule_name": name,
         }
@@ -180,6 +180,7 @@ def compared(
     archived = findings_of_report(
         after[1].filter(pl.col("record_state") == "ARCHIVED"), report, before[0].expected
     ).with_columns(report=pl.lit(report.name))
+    broken = archived.filter(why.is_lost_evidence())
     gone = why.deleted_resources(why.named(after[1].filter(pl.col("record_state") == "ARCHIVED")))
     evidence = Evidence(
         archived=archived.select(ARCHIVED_SCHEMA.names()).collect(),
@@ -188,6 +189,16 @@ def compared(
         regions_after=here[1],
         resources_before=resources[0],
         resources_after=resources[1],
+        broken_rules=broken.select(why.CHECK).unique().collect(),
+        not_applicable=why.named(after[1].filter(~is_evidence()))
+        .select(
+            "account_id",
+            "region",
+            "resource_id",
+            report=pl.lit(report.name),
+            control_id="rule_name",
+        )
+        .collect(),
     )
     found = finding_causes(changed, evidence, before[0], after[0])
     causes = pl.concat(
@@ -343,6 +354,48 @@ def test_archived_for_another_reason_is_no_sign_that_the_resource_is_gone() -> N
     assert causes_of([finding("S3.1", "FAILED"), still_there], [not_applicable, still_there]) == [
         ("archived", "bucket")
     ]
+
+
+@pytest.mark.parametrize("code", why.BROKEN_RULE_CODES)
+def test_findings_archived_because_the_rule_broke_are_lost_evidence(code: str) -> None:
+    """AWS archives the findings, and makes an archived one that says why, of the whole account."""
+    archived = finding("S3.1", "FAILED", record_state="ARCHIVED")
+    why_archived = finding(
+        "S3.1",
+        "NOT_AVAILABLE",
+        record_state="ARCHIVED",
+        reason_codes=code,
+        resource_id=f"AWS::::Account:{ONE}",
+        finding_id="new",
+    )
+    of_resource = why_archived | {"resource_id": "bucket"}
+    for evidence in (why_archived, of_resource):
+        found = causes_of([finding("S3.1", "FAILED")], [archived, evidence])
+        assert found == [("rule_broken", "bucket")]
+    elsewhere = why_archived | {"region": "us-east-1"}
+    assert causes_of([finding("S3.1", "FAILED")], [archived, elsewhere]) == [("archived", "bucket")]
+    assert "rule_broken" in why.LOST_EVIDENCE
+
+
+def test_a_broken_rule_does_not_say_that_its_resource_was_deleted() -> None:
+    broken = finding("S3.1", "NOT_AVAILABLE", record_state="ARCHIVED")
+    for codes, deleted in (
+        ("CONFIG_ACCESS_DENIED", 0),
+        ("X CONFIG_RULE_EVALUATION_ERROR", 0),
+        (None, 1),
+        ("CONFIG_RETURNS_NOT_APPLICABLE", 1),
+    ):
+        row = ACCOUNT_FINDINGS.cast(pl.DataFrame([broken | {"reason_codes": codes}])).lazy()
+        assert why.deleted_resources(row).collect().height == deleted, codes
+
+
+def test_a_rule_that_no_longer_applies_to_the_resource_is_a_remedy_of_its_own() -> None:
+    not_applicable = rule("lz-s3", "NOT_AVAILABLE", config_compliance_type="NOT_APPLICABLE")
+    found = causes_of(
+        [rule("lz-s3")], [not_applicable], control="lz-s3", report=PACK, controls=("lz-s3",)
+    )
+    assert found == [("not_applicable", "bucket")]
+    assert "not_applicable" not in why.LOST_EVIDENCE
 
 
 def test_a_resource_whose_findings_are_all_gone_is_gone() -> None:

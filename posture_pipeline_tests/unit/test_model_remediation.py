@@ -33,7 +33,7 @@ from posture_pipeline.schemas import (
 
 ONE, TWO = "000000000001", "111122223333"
 DAY = date(2026, 3, 2)
-HUB, CONFIG = "Security Hub", "Config"
+HUB, CONFIG = "aws/securityhub", "aws/config"
 
 Row = dict[str, Any]
 
@@ -53,7 +53,7 @@ def problem(name: str = "a", account: str = ONE, **more: Any) -> Row:
         "region": "eu-west-1",
         "control_id": "S3.1",
         "resource_id": name,
-        "product_name": HUB,
+        "product": HUB,
         **more,
     }
 
@@ -79,7 +79,7 @@ def today(
     reports: tuple[str, ...] = ("fsbp",),
 ) -> Today:
     sources = [
-        {"account_id": account, "region": "eu-west-1", "product_name": product}
+        {"account_id": account, "region": "eu-west-1", "product": product}
         for account, product in silent or []
     ]
     return Today(
@@ -158,7 +158,7 @@ def test_without_a_time_that_can_be_it_is_open_since_the_day_began(
 def test_a_config_finding_began_to_fail_when_it_was_last_updated() -> None:
     """It keeps its FirstObservedAt for life, and is updated only when compliance changes."""
     times = {"first_observed_at": at(later(-300)), "updated_at": at(later(-4))}
-    config = one(Days().live(today(DAY, failed(product_name=CONFIG, **times))))
+    config = one(Days().live(today(DAY, failed(product=CONFIG, **times))))
     assert config["opened_at"] == at(later(-4))
     hub = one(Days().live(today(DAY, failed(**times))))
     assert hub["opened_at"] == at(later(-300))
@@ -181,7 +181,7 @@ def test_accounts_that_are_not_scored_have_no_episodes() -> None:
 
 
 def test_a_carried_failure_is_open_and_said_to_be_carried() -> None:
-    old = problem(product_name=CONFIG, updated_at=at(later(-91)))
+    old = problem(product=CONFIG, updated_at=at(later(-91)))
     row = one(Days().live(today(DAY, carried=[old])))
     assert row["carried_forward"]
     assert row["opened_at"] == at(later(-91))
@@ -226,7 +226,7 @@ def test_what_passes_when_it_can_be_evaluated_again_is_fixed() -> None:
 @pytest.mark.parametrize("cause", ["account_silent", "no_evidence", "archived", None])
 def test_silence_of_its_source_closes_nothing(cause: str | None) -> None:
     days = Days()
-    days.live(today(DAY, failed("a"), failed("b", product_name=CONFIG)))
+    days.live(today(DAY, failed("a"), failed("b", product=CONFIG)))
     changes = [] if cause is None else [change(later(1), "a", "FAILED", "ABSENT", cause)]
     fixed = change(later(1), "b", "FAILED", "PASSED", "fixed")
     rows = days.live(today(later(1), silent=[(ONE, HUB)], changes=[*changes, fixed]))

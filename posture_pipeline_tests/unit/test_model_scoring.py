@@ -65,7 +65,7 @@ def rule(name: str, status: str = "FAILED", **more: Any) -> dict[str, Any]:
 
 
 GUARDDUTY = finding(
-    "", None, security_control_id=None, standards=None, consolidated=None, product_name="GuardDuty"
+    "", None, security_control_id=None, standards=None, consolidated=None, product="aws/guardduty"
 )
 
 
@@ -180,6 +180,33 @@ def test_a_pack_of_four_rules_with_one_failing_is_75_with_three_assumed() -> Non
     rules = controls("a", "b", "c", "d", report=PACK)
     score = score_of([rule("a")], rules, PACK)
     assert (score["score"], score["assumed"], score["controls_with_data"]) == (75.0, 3, 1)
+
+
+NOT_APPLICABLE = {
+    "compliance_status": "NOT_AVAILABLE",
+    "config_compliance_type": "NOT_APPLICABLE",
+    "resource_id": "deleted bucket",
+}
+
+
+def test_a_rule_with_three_passed_and_one_not_applicable_passes() -> None:
+    rows = [rule("a", "PASSED", resource_id=f"bucket {n}") for n in range(3)]
+    score = score_of([*rows, rule("a") | NOT_APPLICABLE], controls("a", report=PACK), PACK)
+    assert (score["score"], score["unknown"], score["assumed"]) == (100.0, 0, 0)
+    assert (score["findings"], score["passed_resources"], score["failed_resources"]) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("workflow", ["NEW", "SUPPRESSED"])
+def test_a_rule_whose_only_finding_is_not_applicable_is_one_without_findings(workflow: str) -> None:
+    only = rule("a", workflow_status=workflow) | NOT_APPLICABLE
+    found = statuses([only], controls("a", report=PACK), PACK)
+    assert found.select("status", "basis", "suppressed_findings").row(0) == ("PASSED", "assumed", 0)
+
+
+def test_a_rule_that_could_not_be_evaluated_is_unknown_all_the_same() -> None:
+    for kind in ("COMPLIANT", "NON_COMPLIANT", "INSUFFICIENT_DATA", None):
+        row = rule("a", "NOT_AVAILABLE", config_compliance_type=kind)
+        assert statuses([row], controls("a", report=PACK), PACK)["status"][0] == "UNKNOWN"
 
 
 def test_a_failing_rule_that_is_not_in_the_pack_does_not_change_the_score() -> None:

@@ -22,7 +22,7 @@ from posture_pipeline.schemas import (
 
 BEFORE, DAY = date(2026, 3, 1), date(2026, 3, 2)
 ONE, TWO = "111122223333", "444455556666"
-HUB, CONFIG = "Security Hub", "Config"
+HUB, CONFIG = "aws/securityhub", "aws/config"
 
 
 def finding(number: int = 0, **changes: Any) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def finding(number: int = 0, **changes: Any) -> dict[str, Any]:
         "finding_id": f"f{number}",
         "account_id": ONE,
         "region": "eu-west-1",
-        "product_name": HUB,
+        "product": HUB,
         "security_control_id": "S3.1",
         "record_state": "ACTIVE",
         "updated_at": datetime(2026, 3, 1, tzinfo=UTC),
@@ -78,7 +78,7 @@ def silent(
 SIX = [finding(number) for number in range(6)]
 ELSEWHERE = finding(99, region="us-east-1")
 FROM_CONFIG = {
-    "product_name": CONFIG,
+    "product": CONFIG,
     "security_control_id": None,
     "config_rule_name": "lz-s3",
     "rule_name": "lz-s3",
@@ -87,7 +87,7 @@ FROM_CONFIG = {
 
 def test_a_region_that_sends_nothing_any_more_is_silent() -> None:
     rows = silent([*SIX, ELSEWHERE], [ELSEWHERE])
-    assert rows.select("account_id", "region", "product_name", "last_seen", "findings").rows() == [
+    assert rows.select("account_id", "region", "product", "last_seen", "findings").rows() == [
         (ONE, "eu-west-1", HUB, BEFORE, 6)
     ]
 
@@ -95,7 +95,7 @@ def test_a_region_that_sends_nothing_any_more_is_silent() -> None:
 def test_a_product_that_sends_nothing_any_more_is_silent() -> None:
     of_config = [finding(10 + number, **FROM_CONFIG) for number in range(5)]
     rows = silent([*SIX, *of_config], SIX)
-    assert rows["product_name"].to_list() == [CONFIG]
+    assert rows["product"].to_list() == [CONFIG]
 
 
 def test_a_few_findings_that_vanish_are_no_silence() -> None:
@@ -115,7 +115,7 @@ def test_what_was_archived_or_aged_out_needs_no_silence() -> None:
 
 
 def test_findings_of_no_control_are_no_source() -> None:
-    of_guard_duty = {**finding(), "product_name": "GuardDuty", "security_control_id": None}
+    of_guard_duty = {**finding(), "product": "aws/guardduty", "security_control_id": None}
     assert silent([of_guard_duty] * 6, []).is_empty()
 
 
@@ -155,7 +155,7 @@ REPORTS = pl.DataFrame(
 
 
 def silent_source(product: str = HUB, account: str = ONE) -> pl.DataFrame:
-    row = {"account_id": account, "region": "eu-west-1", "product_name": product}
+    row = {"account_id": account, "region": "eu-west-1", "product": product}
     return SILENT_SOURCES.cast(pl.DataFrame({**row, "last_seen": BEFORE}))
 
 
@@ -176,7 +176,7 @@ def test_the_score_of_the_account_is_withheld_with_the_reason_and_keeps_its_coun
     told = silence.silence_by_report(silent_source(), REPORTS)
     one, two = silence.withhold_accounts(rows, told).sort("account_id").to_dicts()
     assert (one["score"], one["console_score"], one["resource_score"]) == (None, None, None)
-    assert one["reason"] == "withheld: no findings of Security Hub in eu-west-1 after 2026-03-01"
+    assert one["reason"] == "withheld: no findings of aws/securityhub in eu-west-1 after 2026-03-01"
     assert (one["passed"], one["failed"]) == (8, 2)
     assert (two["score"], two["reason"]) == (80.0, None)
 

@@ -1,0 +1,90 @@
+"""Findings as AWS really sends them, from the saved file to the scores and the causes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from posture_pipeline.schemas import CONTROL_STATUS, FINDING_CHANGES
+from posture_pipeline.settings import Report
+from posture_pipeline_tests.saved_days import control_finding, rule_finding, saved_days
+
+pytestmark = pytest.mark.functional
+
+FIRST, SECOND, THIRD = date(2026, 11, 20), date(2026, 11, 21), date(2026, 11, 22)
+RULES = Report(name="lz", custom_rules=("lz-a", "lz-b"))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def test_a_product_that_gets_another_display_name_keeps_its_score(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance)
+    for day in (FIRST, SECOND, THIRD):
+        name = {"ProductName": "Security Hub" if day == FIRST else "Security Hub CSPM"}
+        controls = [
+            control_finding(f"S3.{n}", "FAILED" if n == 1 else "PASSED", on=day, **name)
+            for n in range(1, 11)
+        ]
+        days.store(day, controls)
+        assert days.score(day, "fsbp") == 90.0
+        assert days.read(FINDING_CHANGES, day).is_empty()
+
+
+def test_a_deleted_resource_that_config_calls_not_applicable_fails_no_more(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance, RULES)
+    good = [
+        *(rule_finding("lz-a", "PASSED", f"b{n}") for n in range(3)),
+        rule_finding("lz-b", "PASSED", "c"),
+    ]
+    days.store(FIRST, [*good, rule_finding("lz-a", "FAILED", "gone")])
+    days.store(
+        SECOND, [*good, rule_finding("lz-a", "NOT_AVAILABLE", "gone", kind="NOT_APPLICABLE")]
+    )
+    assert (days.score(FIRST, "lz"), days.score(SECOND, "lz")) == (50.0, 100.0)
+    changes = days.read(FINDING_CHANGES, SECOND)
+    assert changes.select("resource_id", "status_after", "cause").rows() == [
+        ("gone", "ABSENT", "not_applicable")
+    ]
+
+
+def test_findings_archived_for_a_broken_rule_are_not_fixed(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance)
+    good = [control_finding("S3.2", "PASSED", f"b{n}", on=FIRST) for n in range(60)]
+    days.store(FIRST, [*good, control_finding("S3.1", "FAILED", on=FIRST)])
+    lost = control_finding("S3.1", "NOT_AVAILABLE", on=SECOND, RecordState="ARCHIVED", Id="new")
+    lost["Compliance"]["StatusReasons"] = [{"ReasonCode": "CONFIG_RULE_EVALUATION_ERROR"}]
+    gone = control_finding("S3.1", "FAILED", on=SECOND, RecordState="ARCHIVED")
+    days.store(SECOND, [*good, gone, lost])
+    changes = days.read(FINDING_CHANGES, SECOND)
+    assert changes.select("control_id", "cause").rows() == [("S3.1", "rule_broken")]
+
+
+def test_standards_named_by_arn_count(tmp_path: Path, instance: dg.DagsterInstance) -> None:
+    days = saved_days(tmp_path, instance)
+    records = [
+        control_finding("S3.1", "FAILED", on=FIRST),
+        control_finding("S3.2", "FAILED", on=FIRST),
+        control_finding("S3.3", "PASSED", on=FIRST),
+    ]
+    for record in records[:2]:
+        standard = record["Compliance"]["AssociatedStandards"][0]
+        standard["StandardsId"] = f"arn:aws:securityhub:eu-west-1::{standard['StandardsId']}"
+    days.store(FIRST, records)
+    assert days.score(FIRST, "fsbp") == pytest.approx(100 / 3)
+    status = days.read(CONTROL_STATUS, FIRST)
+    assert set(status.filter(pl.col("status") == "FAILED")["control_id"]) == {"S3.1", "S3.2"}
