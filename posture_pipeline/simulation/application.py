@@ -22,7 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from posture_pipeline.simulation import cloudwatch_dashboards, cloudwatch_limits, s3
+from posture_pipeline.simulation import (
+    cloudwatch_dashboards,
+    cloudwatch_limits,
+    cloudwatch_math,
+    s3,
+)
 from posture_pipeline.simulation.aws_config import Config
 from posture_pipeline.simulation.aws_errors import ServiceError, not_simulated
 from posture_pipeline.simulation.clock import SimulatedClock
@@ -67,7 +72,7 @@ class _Request(NamedTuple):
     region: str
     operation: str
     params: dict[str, Any]
-    body: bytes
+    caller: str
 
 
 class _Reply(NamedTuple):
@@ -99,6 +104,7 @@ class SimulationApplication:
         self._models: dict[str, ServiceModel] = {}
         self._routes: list[tuple[str, re.Pattern[str], str]] = []
         self._last_finding: bytes | None = None
+        self._sending = self.security_hub.sending_operations()
         self._operations: dict[str, dict[str, Callable[[dict[str, Any], str], Any]]] = {
             "securityhub": dict(self.security_hub.operations()),
             "config": dict(Config(self.organization, self.clock).operations()),
@@ -152,11 +158,18 @@ class SimulationApplication:
         return self.organization.settings.home_region
 
     def _answer(self, request: _Request) -> _Reply:
-        operations = self._operations[request.service]
-        operation = operations.get(request.operation)
-        if operation is None:
+        params, region = request.params, request.region
+        sending = self._sending.get(request.operation) if request.service == "securityhub" else None
+        operation = self._operations[request.service].get(request.operation)
+        if sending is None and operation is None:
             raise not_simulated(request.service, request.operation)
-        answer = operation(request.params, request.region)
+        if request.service == "securityhub":
+            self.security_hub.take(request.operation, region)
+        if sending is not None:
+            answer = sending(params, region, request.caller)
+        else:
+            assert operation is not None
+            answer = operation(params, region)
         body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
         kind = _JSON if request.service == "securityhub" else "application/x-amz-json-1.1"
         return _Reply(200, [("Content-Type", kind)], body)
@@ -169,11 +182,11 @@ class SimulationApplication:
                 raise ServiceError(
                     code="UnknownOperationException", message=f"Unknown operation {target!r}"
                 )
-            return _Request(service, region, operation, _json_object(body), body)
+            return _Request(service, region, operation, _json_object(body), self._caller(environ))
         operation, params = self._route(environ)
         if body:
             params.update(_json_object(body))
-        return _Request(service, region, operation, params, body)
+        return _Request(service, region, operation, params, self._caller(environ))
 
     def _model(self, service: str) -> ServiceModel:
         with self._lock:
@@ -278,6 +291,7 @@ class SimulationApplication:
             operation = s3.operation(environ)
             call |= {"operation": operation, **s3.summary(environ)}
         fault = self.faults.next_for(service, operation, with_token=False)
+        calculated: dict[str, Any] | None = None
         try:
             if fault is not None and fault.kind in _PASSED_ON_ERRORS:
                 call["fault"] = fault.kind
@@ -292,6 +306,9 @@ class SimulationApplication:
                     call["metrics"] = len(params.get("MetricData") or [])
                     cloudwatch_limits.check_put_metric_data(params, self.clock.now())
                 cloudwatch_dashboards.check_request(operation, params)
+                if operation == "GetMetricData" and cloudwatch_math.has_expressions(params):
+                    calculated = params
+                    body = _without_expressions(environ, params)
             if self._passed_on_to is None:
                 raise not_simulated(service or "unsigned", operation)
         except ServiceError as error:
@@ -315,6 +332,13 @@ class SimulationApplication:
         content = b"".join(chunks)
         status, headers = captured[-1]
         code = int(status.split()[0])
+        if calculated is not None and code in _GOOD:
+            try:
+                content = cloudwatch_math.answer(calculated, content)
+            except ServiceError as error:
+                self._log(call, error.status)
+                reply = _passed_on_error(error, environ)
+                return self._send_spoilt(fault, reply, environ, start_response)
         if fault is not None and fault.kind == "lose_answer":
             self._log(call, 0)
             return _reset(environ)
@@ -326,6 +350,15 @@ class SimulationApplication:
         length = int(declared) if declared and environ["REQUEST_METHOD"] == "HEAD" else None
         start_response(status, [*kept, *self._dated(length or len(content))])
         return [content]
+
+    def _caller(self, environ: WSGIEnvironment) -> str:
+        """Return the account whose credentials signed a request."""
+        role = re.search(r"Credential=(ASIA[^/]+)", environ.get("HTTP_AUTHORIZATION", ""))
+        if role is None:
+            return self.organization.audit_account_id
+        from moto.iam.models import get_account_id_from
+
+        return get_account_id_from(role.group(1))
 
     def _as_audit_account(self, environ: WSGIEnvironment) -> None:
         """Let plain credentials be those of the audit account; a role's belong to its account."""
@@ -464,6 +497,20 @@ def _summary(request: _Request) -> dict[str, Any]:
     if isinstance(request.params.get("Findings"), list):
         kept["findings"] = len(request.params["Findings"])
     return kept
+
+
+def _without_expressions(environ: WSGIEnvironment, params: dict[str, Any]) -> bytes:
+    """Return the body of a request of metrics for the store, which knows no expressions."""
+    if "json" not in environ.get("CONTENT_TYPE", ""):
+        raise ServiceError(
+            code="NotSimulatedException",
+            message="Expressions are simulated for requests in JSON only",
+            status=501,
+        )
+    body = json.dumps(cloudwatch_math.without_expressions(params)).encode()
+    environ.pop("HTTP_CONTENT_ENCODING", None)
+    environ["CONTENT_LENGTH"] = str(len(body))
+    return body
 
 
 def _passed_on_operation(environ: WSGIEnvironment, body: bytes) -> str:

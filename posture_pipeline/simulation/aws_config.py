@@ -40,6 +40,8 @@ MAX_AGGREGATE_PAGE = 100
 """Packs a page (AWS: DescribeAggregateComplianceByConformancePacks Limit)."""
 MAX_SCORE_NAMES = 25
 """Packs of one request (AWS: ConformancePackComplianceScoresFilters)."""
+MAX_SUMMARY_NAMES = 5
+"""Packs of one request (AWS: GetConformancePackComplianceSummary)."""
 MAX_PACKS_PAGE = 20
 """Packs a page (AWS: DescribeConformancePacks Limit)."""
 _RULES_PAGE = 25
@@ -68,9 +70,12 @@ class Config:
             "DescribeConformancePackCompliance": self.describe_pack_compliance,
             "GetConformancePackComplianceDetails": self.get_pack_details,
             "ListConformancePackComplianceScores": self.list_pack_scores,
+            "GetConformancePackComplianceSummary": self.get_pack_summary,
             "DescribeAggregateComplianceByConformancePacks": self.describe_aggregate_packs,
+            "DescribeConfigurationAggregators": self.describe_aggregators,
             "DescribeConfigRules": self.describe_rules,
             "DescribeComplianceByConfigRule": self.describe_compliance_by_rule,
+            "GetComplianceDetailsByConfigRule": self.get_rule_details,
         }
 
     # Packs
@@ -217,6 +222,62 @@ class Config:
             "ListConformancePackComplianceScores", params, scores, "ConformancePackComplianceScores"
         )
 
+    def get_pack_summary(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the compliance of the packs that a request names."""
+        names = params.get("ConformancePackNames")
+        if not isinstance(names, list) or not 1 <= len(names) <= MAX_SUMMARY_NAMES:
+            message = f"ConformancePackNames must have 1 to {MAX_SUMMARY_NAMES} names"
+            raise ServiceError(code="ValidationException", message=message)
+        items = [
+            {
+                "ConformancePackName": self._deployed(pack, region),
+                "ConformancePackComplianceStatus": _overall(
+                    [self._compliance(rule, region) for rule in PACKS[pack]]
+                ),
+            }
+            for pack in self._asked_packs(params, region)
+        ]
+        return self._page(
+            "GetConformancePackComplianceSummary",
+            params,
+            items,
+            "ConformancePackComplianceSummaryList",
+        )
+
+    def describe_aggregators(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return the aggregator of the home region; other regions have none."""
+        home = region == self._organization.settings.home_region
+        names = [AGGREGATOR] if home else []
+        asked = params.get("ConfigurationAggregatorNames") or names
+        unknown = [name for name in asked if name not in names]
+        if unknown:
+            raise ServiceError(
+                code="NoSuchConfigurationAggregatorException",
+                message=f"The configuration aggregator '{unknown[0]}' does not exist.",
+            )
+        suffix = stable_hash.letters(8, self._seed, region, AGGREGATOR)
+        items = [
+            {
+                "ConfigurationAggregatorName": name,
+                "ConfigurationAggregatorArn": f"arn:aws:config:{region}:{self._audit}:"
+                f"config-aggregator/config-aggregator-{suffix}",
+                "OrganizationAggregationSource": {
+                    "RoleArn": f"arn:aws:iam::{self._audit}:role/config-aggregator",
+                    "AllAwsRegions": True,
+                },
+                "CreationTime": _UPDATED,
+                "LastUpdatedTime": _UPDATED,
+            }
+            for name in asked
+        ]
+        return self._page(
+            "DescribeConfigurationAggregators",
+            params,
+            items,
+            "ConfigurationAggregators",
+            maximum=MAX_AGGREGATE_PAGE,
+        )
+
     def describe_aggregate_packs(self, params: dict[str, Any], region: str) -> dict[str, Any]:
         """Return the pack of every account and region, in rules; an empty page now and then."""
         name = params.get("ConfigurationAggregatorName")
@@ -339,6 +400,24 @@ class Config:
             "ComplianceByConfigRules",
             default=_RULES_PAGE,
             limited=False,
+        )
+
+    def get_rule_details(self, params: dict[str, Any], region: str) -> dict[str, Any]:
+        """Return one row an evaluation of a rule of the audit account."""
+        name, kinds = params.get("ConfigRuleName"), params.get("ComplianceTypes")
+        (rule,) = self._asked_rules({"ConfigRuleNames": [name]}, region)
+        rows = [
+            row
+            for row in self._evaluations(rule, region)
+            if not kinds or row["ComplianceType"] in kinds
+        ]
+        return self._page(
+            "GetComplianceDetailsByConfigRule",
+            params,
+            rows,
+            "EvaluationResults",
+            maximum=MAX_DETAILS_PAGE,
+            default=10,
         )
 
     # Shared by several operations

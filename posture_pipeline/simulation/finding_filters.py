@@ -130,6 +130,39 @@ def compile_filters(filters: dict[str, Any], now: dt.datetime) -> CompiledFilter
     return CompiledFilter(account, matches)
 
 
+class SortField(NamedTuple):
+    """A member of findings that they are sorted by."""
+
+    path: tuple[str, ...]
+    descending: bool
+
+
+def compile_order(criteria: object) -> list[SortField]:
+    """Return what SortCriteria ask for, the first the most important; nothing for none.
+
+    Raises:
+        ServiceError: InvalidInputException with what is wrong, or what is not simulated.
+    """
+    if not isinstance(criteria, list) or not all(isinstance(c, dict) for c in criteria):
+        raise invalid_input(message="SortCriteria must be a list of criteria")
+    fields = {**_TEXTS, **_DATES, **_NUMBERS}
+    order = []
+    for criterion in criteria:
+        name, direction = criterion.get("Field"), criterion.get("SortOrder", "asc")
+        if name not in fields:
+            raise invalid_input(message=f"SortCriteria: Field {name!r} cannot be sorted by")
+        if direction not in ("asc", "desc"):
+            raise invalid_input(message=f"SortCriteria: SortOrder {direction!r} is unknown")
+        order.append(SortField(fields[name], direction == "desc"))
+    return order
+
+
+def sort_value(finding: Finding, field: SortField) -> tuple[bool, Any]:
+    """Return what a finding is sorted by: its least value, and one without any is the least."""
+    values = _values(finding, field.path)
+    return (bool(values), min(values, default=0))
+
+
 ValuesTest = Callable[[list[Any]], bool]
 
 

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from posture_pipeline.simulation.aws_errors import invalid_input
+from posture_pipeline.simulation.finding_filters import SortField, sort_value
+
 if TYPE_CHECKING:
     import datetime as dt
 
@@ -25,7 +28,12 @@ CACHE_BYTES = 96 * 1024 * 1024
 RENDERED_PER_PAGE = 20_000
 """Findings looked through for a page; after so many AWS too returns what it has, with a token."""
 
+MAX_SORTED = 200_000
+"""Matches that are sorted for a request: their sort values are held in memory at once."""
+
 FindingKey = tuple[str, str]
+_Keyed = tuple[list[tuple[bool, Any]], tuple[int, int]]
+"""Values that a match is sorted by, and its account index and offset."""
 _CUSTOMER_MEMBERS: tuple[str, ...] = ("Workflow", "Note", "UserDefinedFields")
 
 
@@ -47,6 +55,7 @@ class FindingStore:
         self._imported: dict[FindingKey, dict[str, Any]] = {}
         self._updates: dict[FindingKey, dict[str, Any]] = {}
         self._version = 0
+        self._sorted: tuple[tuple[Any, ...], list[tuple[int, int]]] | None = None
 
     def page(
         self,
@@ -79,6 +88,59 @@ class FindingStore:
                 break
         more = self._has_more(compiled, accounts, index)
         return Page(found, [index, offset] if more else None)
+
+    def sorted_page(
+        self,
+        compiled: CompiledFilter,
+        question: str,
+        day: dt.date,
+        position: list[int],
+        size: int,
+        order: list[SortField],
+    ) -> Page:
+        """Return up to `size` findings from a place in an order: [0, place]."""
+        accounts = self._organization.reporting_accounts(day)
+        places = self._order(compiled, question, day, order)
+        start = position[1]
+        found = []
+        for index, offset in places[start : start + size]:
+            if index == len(accounts):
+                matches = self._imported_matches(compiled)
+            else:
+                matches, _ = self._matches(accounts[index], day, compiled, question)
+            found.append(matches[offset])
+        more = start + size < len(places)
+        return Page(found, [0, start + size] if more else None)
+
+    def _order(
+        self, compiled: CompiledFilter, question: str, day: dt.date, order: list[SortField]
+    ) -> list[tuple[int, int]]:
+        """Return account index and offset of every match, sorted; the last order is kept."""
+        key = (question, day, self._version)
+        with self._lock:
+            if self._sorted is not None and self._sorted[0] == key:
+                return self._sorted[1]
+        accounts = self._organization.reporting_accounts(day)
+        keyed: list[_Keyed] = []
+        for index in range(len(accounts) + 1):
+            if index == len(accounts):
+                matches = self._imported_matches(compiled)
+            elif compiled.account(accounts[index].account_id):
+                matches, _ = self._matches(accounts[index], day, compiled, question)
+            else:
+                continue
+            if len(keyed) + len(matches) > MAX_SORTED:
+                raise invalid_input(message=f"More than {MAX_SORTED} findings are not sorted here")
+            for offset, match in enumerate(matches):
+                finding = msgspec.json.decode(match)
+                values = [sort_value(finding, field) for field in order]
+                keyed.append((values, (index, offset)))
+        for number, field in reversed(list(enumerate(order))):
+            keyed.sort(key=lambda each: each[0][number], reverse=field.descending)
+        places = [place for _, place in keyed]
+        with self._lock:
+            self._sorted = (key, places)
+        return places
 
     def _has_more(
         self, compiled: CompiledFilter, accounts: tuple[Account, ...], index: int
@@ -138,12 +200,14 @@ class FindingStore:
             stored.update(kept)
             stored["ProcessedAt"] = now
             self._imported[key] = stored
+            self._sorted = None
 
     def update(self, key: FindingKey, members: dict[str, Any], day: dt.date) -> bool:
         """Change members of a finding; return whether it exists."""
         with self._lock:
             if key in self._imported:
                 self._imported[key] = {**self._imported[key], **members}
+                self._sorted = None
                 return True
         account_id = key[1].split(":")[4] if key[1].count(":") >= 5 else ""
         for account in self._organization.reporting_accounts(day):
@@ -165,3 +229,9 @@ class FindingStore:
             self._cache.clear()
             self._cached_bytes = 0
             self._version += 1
+
+
+def _nth_value(
+    number: int, keyed: tuple[list[tuple[bool, Any]], tuple[int, int]]
+) -> tuple[bool, Any]:
+    return keyed[0][number]

@@ -23,9 +23,14 @@ from posture_pipeline.simulation.catalogue import (
     standard_arn,
     standard_path,
 )
-from posture_pipeline.simulation.finding_filters import CompiledFilter, compile_filters
+from posture_pipeline.simulation.finding_filters import (
+    CompiledFilter,
+    compile_filters,
+    compile_order,
+)
 from posture_pipeline.simulation.finding_store import FindingStore
 from posture_pipeline.simulation.rendering import parse_time
+from posture_pipeline.simulation.settings import OTHER_BURST, OTHER_RATE, RateLimit
 from posture_pipeline.simulation.throttle import TokenBucket
 
 if TYPE_CHECKING:
@@ -61,6 +66,9 @@ _REQUIRED = (
     "Resources",
 )
 """What a finding must have (AWS: AwsSecurityFinding); Severity and Types have other ways in."""
+_MISSING_MEMBER = (
+    "Finding does not adhere to Amazon Finding Format. data should have required property '{}'."
+)
 _SUBSCRIBED = f"{HUB_ENABLED.isoformat()}T09:12:44.101Z"
 
 
@@ -75,10 +83,39 @@ class SecurityHub:
         self._subscriptions: list[str] = []
         self._compiled: dict[tuple[str, dt.date], CompiledFilter] = {}
         self.store = FindingStore(organization)
-        self.bucket = TokenBucket(self._settings.rate_limit)
+        self._findings_bucket = TokenBucket(None)
+        self._other_bucket = TokenBucket(None)
+        self.set_rate_limit(self._settings.rate_limit)
+
+    def set_rate_limit(self, limit: RateLimit | None) -> None:
+        """Change the rate of GetFindings; every other call keeps AWS's, and None frees them all."""
+        self._findings_bucket.limit = limit
+        self._other_bucket.limit = None if limit is None else RateLimit(OTHER_RATE, OTHER_BURST)
+        self._findings_bucket.refill()
+        self._other_bucket.refill()
+
+    def take(self, operation: str, region: str) -> None:
+        """Count a request.
+
+        Raises:
+            ServiceError: TooManyRequestsException, if there were too many of the operation.
+        """
+        bucket = self._findings_bucket if operation == "GetFindings" else self._other_bucket
+        if not bucket.take(f"{operation}/{region}"):
+            raise ServiceError(
+                code="TooManyRequestsException", message="Too Many Requests", status=429
+            )
+
+    def sending_operations(self) -> dict[str, Callable[[dict[str, Any], str, str], Reply]]:
+        """Return the operations that depend on the account that asks, their third argument."""
+        return {
+            "BatchImportFindings": self.batch_import,
+            "EnableImportFindingsForProduct": self.enable_import,
+            "ListEnabledProductsForImport": self.list_enabled_products,
+        }
 
     def operations(self) -> dict[str, Callable[[dict[str, Any], str], Reply]]:
-        """Return every operation that is simulated, by its name."""
+        """Return every other operation that is simulated, by its name."""
         return {
             "GetFindings": self.get_findings,
             "DescribeHub": self.describe_hub,
@@ -91,11 +128,10 @@ class SecurityHub:
             "ListStandardsControlAssociations": self.list_associations,
             "DescribeStandardsControls": self.describe_standards_controls,
             "BatchGetSecurityControls": self.batch_get_controls,
-            "BatchImportFindings": self.batch_import,
             "BatchUpdateFindings": self.batch_update,
-            "EnableImportFindingsForProduct": self.enable_import,
-            "ListEnabledProductsForImport": self.list_enabled_products,
             "ListMembers": self.list_members,
+            "GetMembers": self.get_members,
+            "DescribeOrganizationConfiguration": self.describe_organization_configuration,
             "GetAdministratorAccount": self.get_administrator,
             "ListFindingAggregators": self.list_aggregators,
             "GetFindingAggregator": self.get_aggregator,
@@ -104,7 +140,8 @@ class SecurityHub:
     def clear(self) -> None:
         """Forget everything that requests have left behind."""
         self.store.clear()
-        self.bucket.refill()
+        self._findings_bucket.refill()
+        self._other_bucket.refill()
         with self._lock:
             self._subscriptions.clear()
 
@@ -112,17 +149,13 @@ class SecurityHub:
 
     def get_findings(self, params: dict[str, Any], region: str) -> Reply:
         """Return a page of findings; the home region has those of all linked regions."""
-        if not self.bucket.take(f"GetFindings/{region}"):
-            raise ServiceError(
-                code="TooManyRequestsException", message="Too Many Requests", status=429
-            )
         self._known(params, {"Filters", "SortCriteria", "NextToken", "MaxResults"})
-        if params.get("SortCriteria"):
-            raise invalid_input(message="SortCriteria is not simulated")
+        order = compile_order(params.get("SortCriteria") or [])
         size = self._page_size(params, MAX_PAGE, default=MAX_PAGE)
         filters = params.get("Filters") or {}
         now = self._clock.now()
-        question = page_tokens.question_hash("GetFindings", region, filters)
+        sort = params.get("SortCriteria") or []
+        question = page_tokens.question_hash("GetFindings", region, filters, sort)
         compiled = compile_filters(filters, now)
         if region != self._settings.home_region:
             compiled = _in_region(compiled, region)
@@ -131,7 +164,10 @@ class SecurityHub:
         # A relative date range means something else later on, so its matches are not kept.
         relative = "DateRange" in repr(filters)
         cache_key = f"{question}/{now:%H%M}" if relative else question
-        page = self.store.page(compiled, cache_key, day, position, size)
+        if order:
+            page = self.store.sorted_page(compiled, cache_key, day, position, size, order)
+        else:
+            page = self.store.page(compiled, cache_key, day, position, size)
         body = [b'{"Findings":[', b",".join(page.findings), b"]"]
         if page.next_position is not None:
             token = page_tokens.issue(question, page.next_position, now)
@@ -139,11 +175,17 @@ class SecurityHub:
         body.append(b"}")
         return b"".join(body)
 
-    def batch_import(self, params: dict[str, Any], region: str) -> Reply:
-        """Take in findings; each is judged by itself, and the key is product and id."""
+    def batch_import(self, params: dict[str, Any], region: str, caller: str) -> Reply:
+        """Take in findings; each is judged by itself, and the key is product and id.
+
+        What the caller may not send at all is refused as a whole, with AccessDeniedException:
+        findings of a service of AWS, of another account, of a product that is not enabled.
+        """
         findings = params.get("Findings")
         if not isinstance(findings, list) or not 1 <= len(findings) <= MAX_IMPORT:
             raise invalid_input(message=f"Findings must hold 1 to {MAX_IMPORT} findings")
+        for finding in findings:
+            self._check_sender(finding, region, caller)
         now = _text_time(self._clock.now())
         failed = []
         for finding in findings:
@@ -222,13 +264,37 @@ class SecurityHub:
             status=409,
         )
 
-    def enable_import(self, params: dict[str, Any], region: str) -> Reply:
-        """Let a product send findings."""
+    def _check_sender(self, finding: object, region: str, caller: str) -> None:
+        if not isinstance(finding, dict) or not isinstance(finding.get("ProductArn"), str):
+            return
+        product = finding["ProductArn"]
+        name = product.partition(":product/")[2]
+        account = finding.get("AwsAccountId")
+        if name == f"{caller}/default":
+            enabled = product.split(":")[4] == caller
+        else:
+            with self._lock:
+                enabled = _subscription_arn(name, region, caller) in self._subscriptions
+        # One that is not in the format is refused by itself, with what is wrong.
+        other = _is_account_id(account) and account != caller
+        if not name or (enabled and not other):
+            return
+        raise ServiceError(
+            code="AccessDeniedException",
+            message=f"User: arn:aws:iam::{caller}:root is not authorized to perform: "
+            f"securityhub:BatchImportFindings on resource: {product}",
+            status=403,
+        )
+
+    def enable_import(self, params: dict[str, Any], region: str, caller: str) -> Reply:
+        """Let a product send findings of the account that asks."""
         product = str(params.get("ProductArn", ""))
         if ":product/" not in product:
             raise invalid_input(message=f"ProductArn {product!r} is not the ARN of a product")
         name = product.partition(":product/")[2]
-        arn = f"arn:aws:securityhub:{region}:{self._audit}:product-subscription/{name}"
+        if name.startswith("aws/"):
+            raise invalid_input(message=f"{name} is a service of AWS, which needs no subscription")
+        arn = _subscription_arn(name, region, caller)
         with self._lock:
             if arn in self._subscriptions:
                 raise ServiceError(
@@ -239,16 +305,47 @@ class SecurityHub:
             self._subscriptions.append(arn)
         return {"ProductSubscriptionArn": arn}
 
-    def list_enabled_products(self, params: dict[str, Any], region: str) -> Reply:
-        """Return the products that may send findings."""
-        prefix = f"arn:aws:securityhub:{region}:{self._audit}:product-subscription/"
+    def list_enabled_products(self, params: dict[str, Any], region: str, caller: str) -> Reply:
+        """Return the products whose findings of the account that asks are taken in."""
+        prefix = _subscription_arn("", region, caller)
         with self._lock:
-            arns = [prefix + "aws/securityhub", prefix + "aws/config", *self._subscriptions]
+            sent = [arn for arn in self._subscriptions if arn.startswith(prefix)]
+        arns = [prefix + "aws/securityhub", prefix + "aws/config", *sent]
         return self._paged("ListEnabledProducts", params, arns, "ProductSubscriptions")
 
     def list_members(self, params: dict[str, Any], _region: str) -> Reply:
         """Return the organization's other accounts."""
-        members = [
+        return self._paged("ListMembers", params, self._members(), "Members", maximum=50)
+
+    def get_members(self, params: dict[str, Any], _region: str) -> Reply:
+        """Return the members that a request names."""
+        asked = params.get("AccountIds")
+        if not isinstance(asked, list) or not asked:
+            raise invalid_input(message="AccountIds must be a list of account ids")
+        known = {member["AccountId"]: member for member in self._members()}
+        return {
+            "Members": [known[name] for name in asked if name in known],
+            "UnprocessedAccounts": [
+                {
+                    "AccountId": name,
+                    "ProcessingResult": "The account is not a member of this administrator",
+                }
+                for name in asked
+                if name not in known
+            ],
+        }
+
+    def describe_organization_configuration(self, _params: dict[str, Any], _region: str) -> Reply:
+        """Return that the organization is configured centrally."""
+        return {
+            "AutoEnable": False,
+            "AutoEnableStandards": "NONE",
+            "MemberAccountLimitReached": False,
+            "OrganizationConfiguration": {"ConfigurationType": "CENTRAL", "Status": "ENABLED"},
+        }
+
+    def _members(self) -> list[dict[str, Any]]:
+        return [
             {
                 "AccountId": a.account_id,
                 "Email": a.email,
@@ -261,7 +358,6 @@ class SecurityHub:
             for a in self._organization.reporting_accounts(self._clock.now().date())
             if a.account_id != self._audit
         ]
-        return self._paged("ListMembers", params, members, "Members", maximum=50)
 
     def get_administrator(self, _params: dict[str, Any], _region: str) -> Reply:
         """Return nothing: the audit account is the administrator itself."""
@@ -601,6 +697,14 @@ def _text_time(moment: dt.datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
 
 
+def _subscription_arn(product: str, region: str, account: str) -> str:
+    return f"arn:aws:securityhub:{region}:{account}:product-subscription/{product}"
+
+
+def _is_account_id(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 12 and value.isdigit()
+
+
 def _import_problem(finding: object, region: str) -> str | None:
     """Return what keeps a finding from being taken in; None if nothing does."""
     import msgspec
@@ -609,11 +713,10 @@ def _import_problem(finding: object, region: str) -> str | None:
         return "Finding is not a structure"
     missing = [m for m in _REQUIRED if not finding.get(m)]
     if missing:
-        return f"Finding does not adhere to Amazon Finding Format: {missing[0]} is missing"
+        return _MISSING_MEMBER.format(missing[0])
     if finding["SchemaVersion"] != "2018-10-08":
-        return "Finding does not adhere to Amazon Finding Format: SchemaVersion must be 2018-10-08"
-    account = finding["AwsAccountId"]
-    if not (isinstance(account, str) and len(account) == 12 and account.isdigit()):
+        return "Finding does not adhere to Amazon Finding Format. SchemaVersion must be 2018-10-08."
+    if not _is_account_id(finding["AwsAccountId"]):
         return "AwsAccountId must be twelve digits"
     arn = finding["ProductArn"]
     if not isinstance(arn, str) or ":product/" not in arn:
@@ -621,7 +724,7 @@ def _import_problem(finding: object, region: str) -> str | None:
     if arn.split(":")[3] not in ("", region):
         return f"ProductArn belongs to another region than {region}"
     if "Severity" not in finding and "FindingProviderFields" not in finding:
-        return "Finding does not adhere to Amazon Finding Format: Severity is missing"
+        return _MISSING_MEMBER.format("Severity")
     for member in ("CreatedAt", "UpdatedAt"):
         moment = finding[member]
         if not isinstance(moment, str) or parse_time(moment) is None:

@@ -61,9 +61,8 @@ class SimulationServer:
         self.application.clock.set(moment)
 
     def set_rate_limit(self, limit: RateLimit | None) -> None:
-        """Change the rate limit of GetFindings; None switches it off."""
-        self.application.security_hub.bucket.limit = limit
-        self.application.security_hub.bucket.refill()
+        """Change the rate limit of GetFindings; None switches every limit of Security Hub off."""
+        self.application.security_hub.set_rate_limit(limit)
 
     def inject(self, faults: Iterable[Fault | Mapping[str, Any]]) -> None:
         """Add faults to those in force.

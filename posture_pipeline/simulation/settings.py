@@ -21,6 +21,9 @@ MAX_RESOURCES = 100_000
 GET_FINDINGS_RATE = 3.0
 """GetFindings requests a second, per account and region (AWS: Security Hub service model)."""
 GET_FINDINGS_BURST = 6
+OTHER_RATE = 10.0
+"""Requests a second of every other call, each by itself (AWS: same)."""
+OTHER_BURST = 30
 RENAMED_ON = dt.date(2025, 10, 1)
 """Security Hub's findings bear the name Security Hub CSPM since about then (AWS: user guide)."""
 REALISTIC = (
@@ -74,7 +77,7 @@ class SimulationSettings:
             STANDARD_CONTROL one a check and standard.
         consolidated_from: the day on which an organization that had per-standard findings turned
             to consolidated ones; on that day both are there, before it only the per-standard ones.
-        rate_limit: of GetFindings; None switches it off.
+        rate_limit: of GetFindings; None switches it off, and that of the other calls too.
         token_lifetime_seconds: of a NextToken of Security Hub, in simulated seconds.
         hostile_names: whether an organization of 20 accounts or more has one whose name is markup.
         legacy_account_status: whether Organizations still sends `Status` beside `State`.

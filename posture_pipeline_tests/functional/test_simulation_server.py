@@ -23,6 +23,7 @@ from botocore.validate import ParamValidator
 
 from posture_pipeline.simulation.aws_config import AGGREGATOR
 from posture_pipeline.simulation.catalogue import FSBP
+from posture_pipeline.simulation.organization import SimulatedOrganization
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import (
     RateLimit,
@@ -141,8 +142,8 @@ def test_an_unknown_filter_or_a_page_too_large_is_refused(server: SimulationServ
     assert error_code(hub.get_findings, Filters=where("Title", "x", "CONTAINS")) == (
         "InvalidInputException"
     )
-    sort = [{"Field": "UpdatedAt", "SortOrder": "asc"}]
-    assert error_code(hub.get_findings, SortCriteria=sort) == "InvalidInputException"
+    for sort in ({"Field": "Keyword", "SortOrder": "asc"}, {"Field": "Id", "SortOrder": "up"}):
+        assert error_code(hub.get_findings, SortCriteria=[sort]) == "InvalidInputException"
     body = json.dumps({"MaxResults": 101}).encode()
     request = urllib.request.Request(f"{server.url}/findings", body, method="POST")
     scope = "x/20261124/eu-west-1/securityhub/aws4_request"
@@ -150,6 +151,27 @@ def test_an_unknown_filter_or_a_page_too_large_is_refused(server: SimulationServ
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request)
     assert refused.value.code == 400
+
+
+def test_findings_come_in_the_order_that_is_asked_for(server: SimulationServer) -> None:
+    hub = client(server, "securityhub")
+    wanted = ACTIVE | where("AwsAccountId", "4", "PREFIX")
+    plain = collect(hub, wanted)
+    sort = [
+        {"Field": "SeverityLabel", "SortOrder": "desc"},
+        {"Field": "UpdatedAt", "SortOrder": "asc"},
+    ]
+    pages = hub.get_paginator("get_findings").paginate(
+        Filters=wanted, SortCriteria=sort, PaginationConfig={"PageSize": 37}
+    )
+    found = [f for page in pages for f in page["Findings"]]
+    assert len(found) == len(plain) > 100
+    expected = sorted(plain, key=lambda f: f["UpdatedAt"])
+    expected.sort(key=lambda f: f["Severity"]["Label"], reverse=True)
+    assert [f["Id"] for f in found] == [f["Id"] for f in expected]
+    token = hub.get_findings(Filters=wanted, SortCriteria=sort)["NextToken"]
+    with pytest.raises(ClientError, match="Input Query has changed"):
+        hub.get_findings(Filters=wanted, NextToken=token)
 
 
 def test_a_token_is_refused_with_another_filter_when_aged_and_when_made_up(
@@ -190,6 +212,25 @@ def test_more_than_the_rate_is_refused_as_aws_does(server: SimulationServer) -> 
     assert hub.describe_hub()["HubArn"]
 
 
+def test_every_other_call_of_security_hub_has_a_rate_of_its_own(server: SimulationServer) -> None:
+    server.set_rate_limit(RateLimit(3, 6))
+    hub = client(server, "securityhub", max_pool_connections=50)
+
+    def described(_: int) -> str:
+        try:
+            return str(hub.describe_hub()["HubArn"])
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(described, range(400)))
+    assert answers.count("TooManyRequestsException") > 0
+    assert len(answers) - answers.count("TooManyRequestsException") >= 30
+    assert hub.get_enabled_standards()["StandardsSubscriptions"]
+    server.set_rate_limit(None)
+    assert described(0).startswith("arn:")
+
+
 def test_another_day_on_the_clock_is_another_day_of_findings_and_in_the_date_header(
     server: SimulationServer,
 ) -> None:
@@ -206,13 +247,17 @@ def test_another_day_on_the_clock_is_another_day_of_findings_and_in_the_date_hea
     assert date.date() == (NOW + dt.timedelta(days=3)).date()
 
 
+SCANNER = "arn:aws:securityhub:eu-west-1::product/acme/scanner"
+AUDIT = SimulatedOrganization(SimulationSettings()).audit_account_id
+
+
 def finding_to_import(number: int = 1, **members: Any) -> dict:
     return {
         "SchemaVersion": "2018-10-08",
         "Id": f"sent/{number}",
-        "ProductArn": "arn:aws:securityhub:eu-west-1::product/acme/scanner",
+        "ProductArn": SCANNER,
         "GeneratorId": "scanner/1",
-        "AwsAccountId": "012345678901",
+        "AwsAccountId": AUDIT,
         "Types": ["Software and Configuration Checks"],
         "CreatedAt": "2026-11-24T05:00:00Z",
         "UpdatedAt": "2026-11-24T05:00:00Z",
@@ -229,7 +274,7 @@ def test_what_a_tool_sends_comes_back_and_a_later_version_replaces_it(
     server: SimulationServer,
 ) -> None:
     hub = client(server, "securityhub")
-    product = "arn:aws:securityhub:eu-west-1::product/acme/scanner"
+    product = SCANNER
     arn = hub.enable_import_findings_for_product(ProductArn=product)["ProductSubscriptionArn"]
     assert arn in hub.list_enabled_products_for_import()["ProductSubscriptions"]
     assert error_code(hub.enable_import_findings_for_product, ProductArn=product) == (
@@ -255,6 +300,7 @@ def test_findings_that_are_not_in_the_format_are_refused_one_by_one(
     server: SimulationServer,
 ) -> None:
     hub = client(server, "securityhub")
+    hub.enable_import_findings_for_product(ProductArn=SCANNER)
     good, bad = finding_to_import(1), finding_to_import(2, AwsAccountId="12")
     also_bad = finding_to_import(3, CreatedAt="yesterday")
     reply = hub.batch_import_findings(Findings=[good, bad, also_bad])
@@ -264,6 +310,86 @@ def test_findings_that_are_not_in_the_format_are_refused_one_by_one(
     with pytest.raises(ClientError) as error:
         hub.batch_import_findings(Findings=too_many)
     assert error.value.response["Error"]["Code"] == "InvalidInputException"
+
+
+def test_findings_that_a_caller_may_not_send_are_refused_as_a_whole(
+    server: SimulationServer,
+) -> None:
+    hub = client(server, "securityhub")
+    send = hub.batch_import_findings
+    arn = "arn:aws:securityhub:eu-west-1:"
+    refused: list[list[dict]] = [
+        # A product that is not enabled.
+        [finding_to_import()],
+        # Services of AWS send by themselves.
+        [finding_to_import(ProductArn=f"{arn}:product/aws/securityhub")],
+        [finding_to_import(ProductArn=f"{arn}:product/aws/config")],
+        # The default product of another account.
+        [finding_to_import(ProductArn=f"{arn}111122223333:product/111122223333/default")],
+    ]
+    for findings in refused:
+        assert error_code(send, Findings=findings) == "AccessDeniedException"
+    own = finding_to_import(2, ProductArn=f"{arn}{AUDIT}:product/{AUDIT}/default")
+    assert send(Findings=[own])["SuccessCount"] == 1
+    hub.enable_import_findings_for_product(ProductArn=SCANNER)
+    assert send(Findings=[finding_to_import()])["SuccessCount"] == 1
+    other = finding_to_import(3, AwsAccountId="111122223333")
+    # Another account's findings, alone and beside those of the caller.
+    for findings in ([other], [finding_to_import(4), other]):
+        assert error_code(send, Findings=findings) == "AccessDeniedException"
+    sent = {f["Id"] for f in collect(hub, where("Id", "sent/", "PREFIX"))}
+    assert sent == {"sent/1", "sent/2"}
+    for product in ("aws/securityhub", "aws/guardduty"):
+        enable = hub.enable_import_findings_for_product
+        code = error_code(enable, ProductArn=f"{arn}:product/{product}")
+        assert code == "InvalidInputException"
+
+
+def test_a_role_of_a_member_account_sends_findings_of_that_account(
+    server: SimulationServer,
+) -> None:
+    member = server.organization.accounts(NOW.date())[3].account_id
+    role = client(server, "sts").assume_role(
+        RoleArn=f"arn:aws:iam::{member}:role/scanner", RoleSessionName="scan"
+    )["Credentials"]
+    hub = boto3.client(
+        "securityhub",
+        endpoint_url=server.url,
+        region_name="eu-west-1",
+        aws_access_key_id=role["AccessKeyId"],
+        aws_secret_access_key=role["SecretAccessKey"],
+        aws_session_token=role["SessionToken"],
+    )
+    finding = finding_to_import(AwsAccountId=member)
+    assert error_code(hub.batch_import_findings, Findings=[finding]) == "AccessDeniedException"
+    enabled = hub.enable_import_findings_for_product(ProductArn=SCANNER)["ProductSubscriptionArn"]
+    assert f":{member}:product-subscription/" in enabled
+    assert hub.batch_import_findings(Findings=[finding])["SuccessCount"] == 1
+    audit = client(server, "securityhub")
+    assert error_code(audit.batch_import_findings, Findings=[finding]) == "AccessDeniedException"
+    assert enabled not in audit.list_enabled_products_for_import()["ProductSubscriptions"]
+    assert [f["AwsAccountId"] for f in collect(audit, where("Id", "sent/1"))] == [member]
+
+
+def test_a_finding_without_a_required_member_is_refused_by_name(server: SimulationServer) -> None:
+    hub = client(server, "securityhub")
+    hub.enable_import_findings_for_product(ProductArn=SCANNER)
+    without = {k: v for k, v in finding_to_import().items() if k != "Severity"}
+    reply = hub.batch_import_findings(Findings=[without])
+    (failed,) = reply["FailedFindings"]
+    assert (failed["Id"], failed["ErrorCode"]) == ("sent/1", "InvalidInput")
+    assert "should have required property 'Severity'" in failed["ErrorMessage"]
+
+
+def test_a_suppression_leaves_the_time_of_the_last_update(server: SimulationServer) -> None:
+    hub = client(server, "securityhub")
+    before = hub.get_findings(Filters=ACTIVE | where("WorkflowStatus", "NEW"), MaxResults=1)
+    finding = before["Findings"][0]
+    identifier = {"Id": finding["Id"], "ProductArn": finding["ProductArn"]}
+    hub.batch_update_findings(FindingIdentifiers=[identifier], Workflow={"Status": "SUPPRESSED"})
+    (after,) = hub.get_findings(Filters=where("Id", finding["Id"]))["Findings"]
+    assert after["Workflow"]["Status"] == "SUPPRESSED"
+    assert after["UpdatedAt"] == finding["UpdatedAt"]
 
 
 def test_a_simulated_finding_can_be_suppressed_by_hand(server: SimulationServer) -> None:
@@ -420,6 +546,80 @@ def test_the_aggregator_has_the_pack_of_every_account_and_region_with_empty_page
     )
 
 
+def test_members_are_found_by_their_ids(server: SimulationServer) -> None:
+    hub = client(server, "securityhub")
+    listed = [m for page in hub.get_paginator("list_members").paginate() for m in page["Members"]]
+    asked = [listed[1]["AccountId"], "111122223333"]
+    reply = hub.get_members(AccountIds=asked)
+    assert reply["Members"] == [listed[1]]
+    assert [u["AccountId"] for u in reply["UnprocessedAccounts"]] == ["111122223333"]
+
+
+def test_the_answers_about_a_pack_and_its_rules_agree(server: SimulationServer) -> None:
+    config = client(server, "config")
+    pack = config.describe_conformance_packs()["ConformancePackDetails"][0]["ConformancePackName"]
+    rows = config.describe_conformance_pack_compliance(ConformancePackName=pack, Limit=100)[
+        "ConformancePackRuleComplianceList"
+    ]
+    (summary,) = config.get_conformance_pack_compliance_summary(ConformancePackNames=[pack])[
+        "ConformancePackComplianceSummaryList"
+    ]
+    assert summary["ConformancePackComplianceStatus"] == "NON_COMPLIANT"
+    assert "NON_COMPLIANT" in {row["ComplianceType"] for row in rows}
+    for row in rows:
+        details = config.get_compliance_details_by_config_rule(
+            ConfigRuleName=row["ConfigRuleName"], Limit=100
+        )["EvaluationResults"]
+        found = {each["ComplianceType"] for each in details}
+        assert ("NON_COMPLIANT" in found) == (row["ComplianceType"] == "NON_COMPLIANT")
+        assert (not found) == (row["ComplianceType"] == "INSUFFICIENT_DATA")
+        failing = config.get_compliance_details_by_config_rule(
+            ConfigRuleName=row["ConfigRuleName"], ComplianceTypes=["NON_COMPLIANT"], Limit=100
+        )["EvaluationResults"]
+        assert failing == [d for d in details if d["ComplianceType"] == "NON_COMPLIANT"]
+    unknown = {"ConfigRuleName": "no-such-rule"}
+    assert error_code(config.get_compliance_details_by_config_rule, **unknown) == (
+        "NoSuchConfigRuleException"
+    )
+    summarize = config.get_conformance_pack_compliance_summary
+    assert error_code(summarize, ConformancePackNames=["lz-framework"]) == (
+        "NoSuchConformancePackException"
+    )
+
+
+def test_the_aggregator_is_in_the_home_region_alone(server: SimulationServer) -> None:
+    home = client(server, "config").describe_configuration_aggregators()
+    assert [a["ConfigurationAggregatorName"] for a in home["ConfigurationAggregators"]] == [
+        AGGREGATOR
+    ]
+    linked = client(server, "config", "us-east-1")
+    assert linked.describe_configuration_aggregators()["ConfigurationAggregators"] == []
+    describe = linked.describe_configuration_aggregators
+    assert error_code(describe, ConfigurationAggregatorNames=[AGGREGATOR]) == (
+        "NoSuchConfigurationAggregatorException"
+    )
+
+
+def test_two_packs_are_described_each_with_its_own_rules() -> None:
+    settings = SimulationSettings(accounts=6, rate_limit=None, second_pack=True)
+    with serve(settings) as server:
+        server.set_clock(NOW)
+        config = client(server, "config")
+        details = config.describe_conformance_packs()["ConformancePackDetails"]
+        rules = {}
+        for detail in details:
+            name = detail["ConformancePackName"]
+            rows = config.describe_conformance_pack_compliance(ConformancePackName=name, Limit=100)
+            names = [r["ConfigRuleName"] for r in rows["ConformancePackRuleComplianceList"]]
+            # A pack's rules end with the pack's id.
+            assert all(n.endswith(f"-{detail['ConformancePackId']}") for n in names)
+            rules[name.split("-")[2]] = {n.partition("-conformance-pack-")[0] for n in names}
+        assert rules["framework"] & rules["baseline"] == {"lz-rule-1", "lz-ebs-encrypted"}
+        described = config.get_paginator("describe_config_rules").paginate()
+        all_rules = [r for page in described for r in page["ConfigRules"]]
+        assert len({r["ConfigRuleArn"] for r in all_rules}) == len(all_rules) == 23
+
+
 def test_accounts_come_twenty_a_page_with_an_empty_page_on_the_way() -> None:
     settings = SimulationSettings(accounts=95, resources_per_account=5, rate_limit=None)
     with serve(settings) as server:
@@ -487,6 +687,7 @@ def test_every_reply_validates_against_the_service_model(server: SimulationServe
     subscription = hub.get_enabled_standards()["StandardsSubscriptions"][0]
     aggregator = hub.list_finding_aggregators()["FindingAggregators"][0]["FindingAggregatorArn"]
     association = {"SecurityControlId": "S3.1", "StandardsArn": arn}
+    rule = config.describe_config_rules()["ConfigRules"][0]["ConfigRuleName"]
     calls: list[tuple[Any, str, dict]] = [
         (hub, "GetFindings", {}),
         (hub, "DescribeHub", {}),
@@ -506,9 +707,12 @@ def test_every_reply_validates_against_the_service_model(server: SimulationServe
             {"StandardsSubscriptionArn": subscription["StandardsSubscriptionArn"]},
         ),
         (hub, "BatchGetSecurityControls", {"SecurityControlIds": ["S3.1", "No.1"]}),
+        (hub, "EnableImportFindingsForProduct", {"ProductArn": SCANNER}),
         (hub, "BatchImportFindings", {"Findings": [finding_to_import()]}),
         (hub, "ListEnabledProductsForImport", {}),
         (hub, "ListMembers", {}),
+        (hub, "GetMembers", {"AccountIds": [account, "111122223333"]}),
+        (hub, "DescribeOrganizationConfiguration", {}),
         (hub, "GetAdministratorAccount", {}),
         (hub, "ListFindingAggregators", {}),
         (hub, "GetFindingAggregator", {"FindingAggregatorArn": aggregator}),
@@ -524,6 +728,9 @@ def test_every_reply_validates_against_the_service_model(server: SimulationServe
             "DescribeAggregateComplianceByConformancePacks",
             {"ConfigurationAggregatorName": AGGREGATOR},
         ),
+        (config, "GetConformancePackComplianceSummary", {"ConformancePackNames": [pack]}),
+        (config, "DescribeConfigurationAggregators", {}),
+        (config, "GetComplianceDetailsByConfigRule", {"ConfigRuleName": rule}),
         (config, "DescribeConfigRules", {}),
         (config, "DescribeComplianceByConfigRule", {}),
         (organizations, "ListAccounts", {}),
@@ -764,6 +971,49 @@ def test_metrics_within_the_limits_are_kept_and_others_refused(server: Simulatio
     assert error_code(cloudwatch.put_metric_data, Namespace="AWS/X", MetricData=[datum]) == (
         "InvalidParameterValue"
     )
+
+
+def test_expressions_over_metrics_are_calculated(server: SimulationServer) -> None:
+    server.set_clock(dt.datetime.now(dt.UTC))
+    cloudwatch = client(server, "cloudwatch")
+    today = server.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    days = [today - dt.timedelta(days=back) for back in (3, 2, 1)]
+    for name, values in (("a", (80.0, 90.0, None)), ("b", (40.0, 0.0, 20.0))):
+        cloudwatch.put_metric_data(
+            Namespace="Math",
+            MetricData=[
+                {"MetricName": name, "Value": value, "Timestamp": day}
+                for day, value in zip(days, values, strict=True)
+                if value is not None
+            ],
+        )
+
+    def metric(name: str) -> dict:
+        stat = {"Metric": {"Namespace": "Math", "MetricName": name}, "Period": 86_400}
+        return {"Id": name, "MetricStat": {**stat, "Stat": "Average"}, "ReturnData": False}
+
+    def calculated(expression: str) -> dict[dt.datetime, float]:
+        (result,) = cloudwatch.get_metric_data(
+            MetricDataQueries=[metric("a"), metric("b"), {"Id": "e", "Expression": expression}],
+            StartTime=days[0],
+            EndTime=today,
+            ScanBy="TimestampAscending",
+        )["MetricDataResults"]
+        assert result["Id"] == "e"
+        return dict(zip(result["Timestamps"], result["Values"], strict=True))
+
+    one, two, three = days
+    assert calculated("a - b") == {one: 40.0, two: 90.0}
+    assert calculated("100 * a / b") == {one: 200.0}
+    assert calculated("FILL(a, REPEAT)") == {one: 80.0, two: 90.0, three: 90.0}
+    assert calculated("FILL(a, 0) + b") == {one: 120.0, two: 90.0, three: 20.0}
+    assert calculated("AVG([a, b])") == {one: 60.0, two: 45.0, three: 20.0}
+    assert calculated("MAX(METRICS())") == {one: 80.0, two: 90.0, three: 20.0}
+    assert calculated("IF(b > 10, a, 1)") == {one: 80.0, two: 1.0}
+    assert calculated("SUM(a)") == dict.fromkeys(days, 170.0)
+    for wrong in ("a +", "c", "SEARCH('{Math} a', 'Average')", "[a, b]", "e"):
+        with pytest.raises(ClientError, match="Error in expression"):
+            calculated(wrong)
 
 
 def test_the_lake_and_the_caller_live_in_the_audit_account(server: SimulationServer) -> None:
