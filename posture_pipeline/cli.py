@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
 
     import_ = add(
         "import",
-        commands.import_findings,
+        _lazily("imports", "import_findings"),
         "Make saved findings a day's snapshot and score it, without AWS access.",
     )
     import_.add_argument(
@@ -204,10 +204,22 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         metavar="PATH",
-        help="file or folder: get-findings output, JSON array, NDJSON, EventBridge events; "
-        "plain, .gz or .zst",
+        help="file or folder: JSON of findings in any wrapper, a line each, or logs of it; plain, "
+        "compressed, zip or tar",
     )
-    import_.add_argument("--date", type=_day, metavar="D", required=True, help="day, YYYY-MM-DD")
+    days = import_.add_mutually_exclusive_group(required=True)
+    days.add_argument("--date", type=_day, metavar="D", help="the day of all of it, YYYY-MM-DD")
+    days.add_argument(
+        "--each-day",
+        action="store_true",
+        help="several days: each file is of the day that its path names, or else of the day on "
+        "which its newest finding was updated",
+    )
+    import_.add_argument(
+        "--replace",
+        action="store_true",
+        help="replace a day that was collected from AWS, or that has far more findings",
+    )
 
     scores = add("scores", commands.scores, "Show the scores of a day.")
     scores.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from posture_pipeline.errors import InputError, SettingsError
+from posture_pipeline.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from posture_pipeline.aws.permissions import PermissionResult
     from posture_pipeline.errors import AwsError
     from posture_pipeline.lake.store import Lake
+    from posture_pipeline.resources import SnapshotSource
     from posture_pipeline.settings import Settings
 
 SETTINGS_FILE = "posture.yaml"
@@ -79,7 +80,7 @@ def demo(arguments: argparse.Namespace) -> int:
                 run_day(settings, day, instance=instance, tell=progress, source=source)
     where = settings.lake if "://" in settings.lake else Path(settings.lake)
     print()
-    _show_scores(settings, today)
+    show_scores(settings, today)
     is_default = Path(arguments.lake) == Path("demo")
     option = "" if is_default else f" --lake {shlex.quote(arguments.lake)}"
     print(f"Lake:           {where}")
@@ -134,35 +135,23 @@ def run(arguments: argparse.Namespace) -> int:
             "Using the simulated organization. For your own: posture init, then posture check.",
             file=sys.stderr,
         )
-    return _run_one(settings, arguments.date or datetime.now(UTC).date(), arguments)
+    return run_one(settings, arguments.date or datetime.now(UTC).date(), arguments)
 
 
-def import_findings(arguments: argparse.Namespace) -> int:
-    """Makes saved findings a day's snapshot and computes everything from it."""
-    from posture_pipeline.lake.saved_findings import find_files
-    from posture_pipeline.resources import SavedFindings
-
-    found = find_files(arguments.paths)
-    settings = _import_settings(arguments, found)
-    if arguments.date < settings.start_date:
-        settings = settings.model_copy(update={"start_date": arguments.date})
-    print(f"Importing {len(found):,} files as {arguments.date.isoformat()}.")
-    return _run_one(settings, arguments.date, arguments, source=SavedFindings(found))
-
-
-def _run_one(
+def run_one(
     settings: Settings,
     day: date,
     arguments: argparse.Namespace,
-    source: object = None,
+    source: SnapshotSource | None = None,
 ) -> int:
+    """Runs one day and shows what came of it."""
     from posture_pipeline.commands.output import Progress
     from posture_pipeline.opening import open_lake
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.schemas import MERGED_FINDINGS
 
     with Progress() as progress, dagster_instance(settings) as instance:
-        done = run_day(settings, day, instance=instance, tell=progress, source=source)  # type: ignore[arg-type]
+        done = run_day(settings, day, instance=instance, tell=progress, source=source)
     merged = open_lake(settings).require(MERGED_FINDINGS.name, day)
     print(
         f"{day.isoformat()}: {merged.details['records']:,} records are {merged.rows:,} findings, "
@@ -172,7 +161,7 @@ def _run_one(
     for warning in done.warnings:
         print(f"Note: {warning}")
     print()
-    _show_scores(settings, day)
+    show_scores(settings, day)
     option = _option_of(arguments, settings)
     posture = _posture_command()
     print(
@@ -190,7 +179,7 @@ def up(arguments: argparse.Namespace) -> int:
 
     settings = settings_of(arguments)
     home = prepare_home(settings)
-    config = arguments.config or _own_settings(arguments.lake) or find_settings(os.environ)
+    config = arguments.config or own_settings(arguments.lake) or find_settings(os.environ)
     environment = {**os.environ, HOME_VARIABLE: str(home)}
     if config is not None:
         environment[SETTINGS_VARIABLE] = str(Path(config).resolve())
@@ -412,7 +401,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     if config is not None and not config.is_file():
         message = f"There is no settings file {config}; `posture init` writes one."
         raise InputError(message)
-    own = _own_settings(arguments.lake)
+    own = own_settings(arguments.lake)
     if config is None and arguments.lake is not None and "://" not in arguments.lake:
         settings = load_settings(own)
         return settings if own else settings.model_copy(update={"lake": arguments.lake})
@@ -439,7 +428,15 @@ def existing_lake(settings: Settings) -> Lake:
     return open_lake(settings)
 
 
-def _own_settings(lake: str | None) -> Path | None:
+def has_settings(arguments: argparse.Namespace) -> bool:
+    """Whether there is a settings file that `settings_of` would read."""
+    named = arguments.config or own_settings(arguments.lake)
+    return (
+        named is not None or bool(os.environ.get("POSTURE_CONFIG")) or Path(SETTINGS_FILE).is_file()
+    )
+
+
+def own_settings(lake: str | None) -> Path | None:
     """The settings file inside a lake's folder, if it has one; a bucket holds none."""
     own = Path(lake or ".") / SETTINGS_FILE
     return own if lake is not None and own.is_file() else None
@@ -516,53 +513,6 @@ def _demo_in_a_bucket(lake: str, simulation: dict[str, int]) -> Settings:
     return settings
 
 
-def _import_settings(arguments: argparse.Namespace, found: Sequence[Path]) -> Settings:
-    """The settings of an import; without a file, reports for the standards that are found."""
-    import yaml
-
-    from posture_pipeline.lake.saved_findings import standards_in
-    from posture_pipeline.settings import Settings, load_settings
-
-    named = arguments.config or _own_settings(arguments.lake)
-    working = Path(SETTINGS_FILE)
-    if named is not None or os.environ.get("POSTURE_CONFIG") or working.is_file():
-        return settings_of(arguments)
-    if "://" in (arguments.lake or ""):
-        message = (
-            "An import into a bucket needs a posture.yaml (posture init) that says which reports "
-            "you want, and how the bucket is reached."
-        )
-        raise SettingsError(message)
-    lake = Path(arguments.lake or Settings().lake)
-    own = lake / SETTINGS_FILE
-    if own.is_file():
-        return load_settings(own)
-    standards = standards_in(found)
-    if not standards:
-        message = (
-            "No finding names a standard, so there is no report to score. Write a "
-            "posture.yaml (posture init) with the reports you want, and import again."
-        )
-        raise SettingsError(message)
-    raw = {
-        "lake": ".",
-        "reports": [
-            {"name": standard.replace("/v/", "-v").lower(), "standard": standard}
-            for standard in standards
-        ],
-        "metrics": {"enabled": False},
-        "start_date": min(arguments.date, Settings().start_date),
-    }
-    lake.mkdir(parents=True, exist_ok=True)
-    own.write_text(
-        "# Settings of this lake: a report for each standard that the imported findings name.\n"
-        + yaml.safe_dump(raw, sort_keys=False),
-        encoding="utf-8",
-    )
-    print(f"Wrote {own}, with a report for each standard in the findings.")
-    return load_settings(own)
-
-
 # --- tables for people ------------------------------------------------------------------------
 
 
@@ -597,7 +547,8 @@ _SCOPE_COLUMNS = {
 }
 
 
-def _show_scores(settings: Settings, day: date) -> None:
+def show_scores(settings: Settings, day: date) -> None:
+    """Prints the scores of every workload and of the organization."""
     from posture_pipeline.commands.output import print_table
     from posture_pipeline.opening import open_lake
     from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES

@@ -1,70 +1,258 @@
-"""Findings that people saved: files of several shapes read into pages, nothing lost.
+"""Saved findings as the raw pages of a day: looked through first, so that an import loses nothing.
 
-Accepted are the output of `aws securityhub get-findings`, a bare JSON array, NDJSON, and
-EventBridge events that wrap findings in `detail.findings`; plain, gzip or zstd; UTF-8, or UTF-16
-with its mark as Windows PowerShell saves it. What cannot be taken apart goes on as a page as it is,
-so that the merge sets it aside with its reason.
+Files are opened in `saved_files`, their records found in `saved_records`. A file that holds no
+findings is left out and named; a record that cannot be read goes on as it is, so that the merge
+sets it aside with its reason.
 """
 
 from __future__ import annotations
 
-import codecs
-import gzip
+import hashlib
 import json
-import zlib
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import date
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import pyarrow as pa
+import polars as pl
 
 from posture_pipeline.errors import InputError
 from posture_pipeline.lake.raw_pages import RawPagesWriter
+from posture_pipeline.lake.saved_files import Refused, contents, is_hidden
+from posture_pipeline.lake.saved_records import NoFindingsError, records
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.asff import parse_pages
 from posture_pipeline.model.collection import PAGES_PER_FILE, ShardPosition
+from posture_pipeline.schemas import ACCOUNT_FINDINGS, MERGED_FINDINGS, RAW_FINDING_PAGES
 
 FINDINGS_PER_PAGE = 100
 
 SHARD = "import"
 
-_ENDINGS = (".json", ".ndjson", ".jsonl", ".json.gz", ".ndjson.gz", ".jsonl.gz", ".json.zst",
-            ".ndjson.zst", ".jsonl.zst")  # fmt: skip
-
-_UNREADABLE = b"\x00"
-
-_NO_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for bytes that are no JSON, no UTF-8, or nested too deeply."""
+LEAST_SHARE = 0.5
+"""An import with fewer findings than this share of the stored day's counts as far fewer."""
 
 
-def find_files(paths: Sequence[Path]) -> list[Path]:
-    """The files to import: those named, and in folders every file that looks like JSON.
+_DATE = re.compile(r"(?<!\d)(?:year=)?(20\d\d)[-_./]?(?:month=)?(\d\d)[-_./]?(?:day=)?(\d\d)(?!\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFile:
+    """A file of findings that was looked through.
+
+    Attributes:
+        path: Where it is.
+        records: Its records: findings, and what cannot be read as one.
+        unreadable: Records that cannot be read.
+        reason: Why the first of these cannot.
+        keys: Hashes of the findings' identities, so that copies in several files count once.
+        newest: The last time at which one of the findings was updated; null: none says.
+        standards: Standards that findings count for, as the settings name them.
+    """
+
+    path: Path
+    records: int
+    unreadable: int
+    reason: str | None
+    keys: pl.Series
+    newest: datetime | None
+    standards: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What is in the files and folders of an import.
+
+    Attributes:
+        files: The files that hold findings, or an empty reply.
+        left_out: The other files, and members of archives, each with what it is.
+    """
+
+    files: tuple[SavedFile, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files to import."""
+        return [file.path for file in self.files]
+
+    @property
+    def standards(self) -> list[str]:
+        """The standards that the findings count for, as the settings name them, sorted."""
+        return sorted(frozenset[str]().union(*(file.standards for file in self.files)))
+
+
+def look_through(paths: Sequence[Path], *, without: Path | None = None) -> Survey:
+    """Reads files, and every file in folders, and says what is in them.
+
+    Hidden files and folders are not looked at.
+
+    Args:
+        paths: Files and folders.
+        without: A folder that is passed over where it lies in one of these: the lake.
 
     Raises:
-        InputError: A path is not there, or there is nothing to import.
+        InputError: A path is not there, a file is damaged, a file that was named holds no
+            findings, or there is nothing to import.
     """
-    found: list[Path] = []
+    files: list[SavedFile] = []
+    left_out: list[tuple[str, str]] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(
-                each
-                for each in path.rglob("*")
-                if each.is_file() and each.name.lower().endswith(_ENDINGS)
-            )
+            found = _files_in(path, without)
         elif path.is_file():
-            found.append(path)
+            found = [path]
         else:
             message = f"There is no file or folder {path} to import."
             raise InputError(message)
-    if not found:
-        names = ", ".join(str(path) for path in paths)
-        message = f"There is nothing to import in {names}: no file ends in .json, .ndjson or .jsonl"
-        raise InputError(message + " (or these with .gz or .zst).")
-    return found
+        for each in found:
+            refused: list[tuple[str, str]] = []
+            file = _look_into(each, refused)
+            if file is not None:
+                files.append(file)
+            elif not path.is_dir():
+                name, reason = refused[0] if refused else (str(each), "is empty")
+                message = f"{name} {reason}."
+                raise InputError(message)
+            left_out += refused
+    if not files:
+        why = "; ".join(f"{name} {reason}" for name, reason in left_out[:5])
+        names = ", ".join(map(str, paths))
+        message = f"There is nothing to import in {names}: {why or 'it holds no files'}."
+        raise InputError(message)
+    return Survey(tuple(files), tuple(left_out))
+
+
+def _files_in(folder: Path, without: Path | None) -> list[Path]:
+    inside = None if without is None else without.resolve()
+    return sorted(
+        each
+        for each in folder.rglob("*")
+        if each.is_file()
+        and not is_hidden(each.relative_to(folder))
+        and (inside is None or not each.resolve().is_relative_to(inside))
+    )
+
+
+def _look_into(path: Path, refused: list[tuple[str, str]]) -> SavedFile | None:
+    """What is in a file; null if it has to be left out, for the reasons that are then known."""
+    before = len(refused)
+    pages = _pages([path], refused)
+    numbered = enumerate(page for _, page in pages)
+    standards: set[str] = set()
+    keys = [pl.Series(dtype=pl.UInt64)]
+    newest: list[datetime] = []
+    count, reason, read = 0, None, 0
+    while some := list(islice(numbered, PAGES_PER_FILE)):
+        parsed = parse_pages(some, day=date.min, shard=SHARD)
+        findings = parsed.findings
+        count += parsed.records
+        read += findings.height
+        if reason is None and parsed.quarantine.height:
+            reason = str(parsed.quarantine["reason"][0])
+        for joined in findings["standards"].drop_nulls().unique():
+            standards.update(each.split("/", 1)[1] for each in joined.split() if "/" in each)
+        identity = pl.struct(pl.col("product_arn").fill_null(""), "finding_id")
+        keys.append(findings.select(identity.hash(seed=0)).to_series().unique())
+        if isinstance(updated := findings["updated_at"].max(), datetime):
+            newest.append(updated)
+    if not count and len(refused) > before:
+        return None
+    return SavedFile(
+        path=path,
+        records=count,
+        unreadable=count - read,
+        reason=reason,
+        keys=pl.concat(keys).unique(),
+        newest=max(newest, default=None),
+        standards=frozenset(standards),
+    )
+
+
+def by_day(survey: Survey) -> dict[date, tuple[SavedFile, ...]]:
+    """The files of a survey by the day whose snapshot they are, oldest first.
+
+    A file is an export of one moment, and never split: a finding that was last updated weeks ago
+    is as much a part of it as one of the same day. Its day is the last date in its path; where
+    there is none, the UTC day on which the newest of its findings was updated.
+
+    Raises:
+        InputError: A file has neither.
+    """
+    days: dict[date, list[SavedFile]] = {}
+    for file in survey.files:
+        day = date_in_path(file.path) or (file.newest.date() if file.newest else None)
+        if day is None:
+            message = (
+                f"{file.path} does not say of which day it is: its path has no date, and its "
+                "findings no time. Put it into a folder such as 2026-11-20, or use --date."
+            )
+            raise InputError(message)
+        days.setdefault(day, []).append(file)
+    return {day: tuple(days[day]) for day in sorted(days)}
+
+
+def date_in_path(path: Path) -> date | None:
+    """The last date in a path, as exports and Firehose write it.
+
+    >>> date_in_path(Path("exports/2026-11-20/findings.json"))
+    datetime.date(2026, 11, 20)
+    >>> date_in_path(Path("year=2026/month=11/day=20/x.gz"))
+    datetime.date(2026, 11, 20)
+    >>> date_in_path(Path("findings-20261120.json")) == date_in_path(Path("2026/11/20/05/a"))
+    True
+    >>> date_in_path(Path("111122223333/findings.json")) is None
+    True
+    """
+    for found in reversed(list(_DATE.finditer(path.as_posix()))):
+        year, month, day = map(int, found.groups())
+        with suppress(ValueError):
+            return date(year, month, day)
+    return None
+
+
+def ensure_nothing_is_lost(lake: Lake, day: date, files: Sequence[SavedFile]) -> None:
+    """Refuses an import that would replace a better day, or has nothing that can be read.
+
+    Args:
+        lake: Where the day may be.
+        day: The day.
+        files: What would be imported.
+
+    Raises:
+        InputError: None of the records can be read; or the stored day was collected from AWS; or
+            it has far more findings.
+    """
+    count = sum(file.records for file in files)
+    if count and count == sum(file.unreadable for file in files):
+        reason = next(file.reason for file in files if file.reason)
+        message = (
+            f"None of the {count:,} records can be read as a finding (the first one {reason}), so "
+            "nothing was imported. With --replace they are imported all the same."
+        )
+        raise InputError(message)
+    tables = (MERGED_FINDINGS.name, ACCOUNT_FINDINGS.name, RAW_FINDING_PAGES)
+    commits = [commit for each in tables if (commit := lake.last_commit_of(each, day))]
+    if not commits:
+        return
+    if any(commit.details.get("source") == "aws" for commit in commits):
+        message = (
+            f"The lake {lake.root} has findings of {day.isoformat()} that were collected from AWS, "
+            "so nothing was imported. With --replace the import takes their place."
+        )
+        raise InputError(message)
+    stored = commits[0].rows
+    found = pl.concat([pl.Series(dtype=pl.UInt64), *(file.keys for file in files)]).n_unique()
+    if found < LEAST_SHARE * stored:
+        message = (
+            f"The files hold {found:,} findings, and the lake {lake.root} has {stored:,} of "
+            f"{day.isoformat()}, so nothing was imported. With --replace the import takes their "
+            "place."
+        )
+        raise InputError(message)
 
 
 def import_files(lake: Lake, day: date, files: Sequence[Path], *, collected_at: str) -> Commit:
@@ -73,26 +261,31 @@ def import_files(lake: Lake, day: date, files: Sequence[Path], *, collected_at: 
     Args:
         lake: Where the pages go.
         day: The day whose snapshot they are.
-        files: What `find_files` gave.
+        files: The `paths` of a survey.
         collected_at: ISO 8601 time that the snapshot is true of.
 
     Raises:
-        InputError: A file cannot be read.
+        InputError: A file cannot be read; the day is as it was.
     """
     writer = RawPagesWriter(lake, day)
-    writer.restart(SHARD)
-    position = ShardPosition(shard=SHARD, query="import")
-    for number, (records, page) in enumerate(_pages(files)):
-        if number % PAGES_PER_FILE == 0 and number:
-            writer.save(position)
-        writer.add(SHARD, page)
-        position = replace(
-            position,
-            files=number // PAGES_PER_FILE + 1,
-            pages=number + 1,
-            findings=position.findings + records,
-        )
-    writer.save(replace(position, complete=True))
+    try:
+        writer.restart(SHARD)
+        position = ShardPosition(shard=SHARD, query="import")
+        for number, (count, page) in enumerate(_pages(files, [])):
+            if number % PAGES_PER_FILE == 0 and number:
+                writer.save(position)
+            writer.add(SHARD, page)
+            position = replace(
+                position,
+                files=number // PAGES_PER_FILE + 1,
+                pages=number + 1,
+                findings=position.findings + count,
+            )
+        writer.save(replace(position, complete=True))
+    except InputError:
+        if not writer.began:
+            writer.abandon()
+        raise
     return writer.commit(
         [SHARD],
         {
@@ -100,172 +293,52 @@ def import_files(lake: Lake, day: date, files: Sequence[Path], *, collected_at: 
             "collect": "all",
             "source": "import",
             "imported": len(files),
+            "files_hash": hash_of(files),
         },
     )
 
 
-def standards_in(files: Sequence[Path]) -> list[str]:
-    """The standards that saved findings count for, as the settings name them, sorted.
-
-    Raises:
-        InputError: A file cannot be read.
-    """
-    standards: set[str] = set()
-    numbered = enumerate(page for _, page in _pages(files))
-    while pages := list(islice(numbered, PAGES_PER_FILE)):
-        parsed = parse_pages(pages, day=date.min, shard=SHARD)
-        for joined in parsed.findings["standards"].drop_nulls().unique():
-            standards.update(each.split("/", 1)[1] for each in joined.split() if "/" in each)
-    return sorted(standards)
-
-
-def _pages(files: Sequence[Path]) -> Iterator[tuple[int, bytes]]:
-    """Pages of up to 100 records of one file, each with its number of records."""
+def hash_of(files: Sequence[Path]) -> str:
+    """One hash for what is in some files, whatever their names and order."""
+    hashes = []
     for path in files:
-        source = json.dumps(str(path)).encode()
-        page: list[bytes] = []
-        for record in _records(path):
-            if record.startswith(_UNREADABLE):
-                yield 1, record[1:]
+        with path.open("rb") as file:
+            hashes.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def _pages(files: Sequence[Path], refused: list[tuple[str, str]]) -> Iterator[tuple[int, bytes]]:
+    """Pages of up to 100 records of one file, each with its number of records.
+
+    Args:
+        files: The files.
+        refused: What holds no findings, with what it is; grows.
+    """
+    for path in files:
+        for name, content in contents(path):
+            if isinstance(content, Refused):
+                refused.append((name, content.reason))
                 continue
-            page.append(record)
-            if len(page) == FINDINGS_PER_PAGE:
-                yield len(page), _page(page, source)
-                page = []
-        if page:
-            yield len(page), _page(page, source)
+            try:
+                yield from _pages_of(name, content)
+            except NoFindingsError as error:
+                refused.append((name, str(error)))
 
 
-def _page(records: list[bytes], source: bytes) -> bytes:
-    return b'{"Source":' + source + b',"Findings":[' + b",".join(records) + b"]}"
-
-
-def _records(path: Path) -> Iterator[bytes]:
-    """The records of a file as JSON bytes; what is no JSON comes marked, as it is."""
-    data = _read(path)
-    if not data.strip():
-        return
-    try:
-        _as_anything.decode(data)
-    except _NO_JSON:
-        yield from _several_values(data)
-    else:
-        yield from _unwrap(data)
-
-
-def _several_values(data: bytes) -> Iterator[bytes]:
-    """NDJSON, and files in which JSON values follow each other over several lines."""
-    decoder = json.JSONDecoder()
-    text = data.decode("utf-8", errors="surrogateescape")
-    at, end = 0, len(text)
-    while at < end:
-        while at < end and text[at] in " \t\r\n,\ufeff":
-            at += 1
-        if at == end:
-            return
-        try:
-            value, after = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
-            # Nothing readable starts here: this line is set aside, the next may be readable.
-            after = text.find("\n", at)
-            after = end if after < 0 else after
-            yield _UNREADABLE + text[at:after].encode("utf-8", errors="surrogateescape")
-        else:
-            yield from _records_of_value(
-                value, text[at:after].encode("utf-8", errors="surrogateescape")
-            )
-        at = after
-
-
-def _records_of_value(value: Any, data: bytes) -> Iterator[bytes]:  # noqa: ANN401 - any JSON
-    """The records inside a value that Python's parser read from these bytes."""
-    try:
-        _as_anything.decode(data)
-    except RecursionError:
-        yield _UNREADABLE + data
-        return
-    except _NO_JSON:
-        pass
-    else:
-        yield from _unwrap(data)
-        return
-    # NaN, half characters, invalid UTF-8: the merge can read a finding around these.
-    try:
-        inner = _unwrap_read(value)
-        records = [data] if inner is None else [json.dumps(each).encode() for each in inner]
-    except RecursionError:
-        records = [_UNREADABLE + data]
-    yield from records
-
-
-def _unwrap_read(value: Any) -> list[Any] | None:  # noqa: ANN401 - any JSON
-    """`_unwrap` for a value that has been read; null when it is itself the record."""
-    if isinstance(value, list):
-        records = []
-        for each in value:
-            inner = _unwrap_read(each)
-            records += [each] if inner is None else inner
-        return records
-    if isinstance(value, dict):
-        detail = value.get("detail")
-        in_detail = detail.get("findings") if isinstance(detail, dict) else None
-        for findings in (value.get("Findings"), in_detail):
-            if isinstance(findings, list):
-                return findings
-    return None
-
-
-class _Detail(msgspec.Struct):
-    findings: list[msgspec.Raw] | None = None
-
-
-class _Wrapped(msgspec.Struct):
-    Findings: list[msgspec.Raw] | None = None
-    detail: _Detail | None = None
-
-
-_as_list = msgspec.json.Decoder(list[msgspec.Raw])
-_as_wrapped = msgspec.json.Decoder(_Wrapped)
-_as_anything = msgspec.json.Decoder()
-
-
-def _unwrap(value: bytes) -> Iterator[bytes]:
-    """The records inside a JSON value: a list, a reply, an event, or the value itself."""
-    waiting = [msgspec.Raw(value)]
-    while waiting:
-        data = bytes(waiting.pop())
-        start = data.lstrip()[:1]
-        if start == b"[":
-            waiting.extend(reversed(_as_list.decode(data)))
+def _pages_of(name: str, content: bytes) -> Iterator[tuple[int, bytes]]:
+    source = json.dumps(name).encode()
+    page: list[bytes] = []
+    for record in records(content):
+        if not record.is_json:
+            yield 1, record.data
             continue
-        inner = _wrapped_findings(data) if start == b"{" else None
-        if inner is None:
-            yield data
-        else:
-            yield from map(bytes, inner)
+        page.append(record.data)
+        if len(page) == FINDINGS_PER_PAGE:
+            yield len(page), _page(page, source)
+            page = []
+    if page:
+        yield len(page), _page(page, source)
 
 
-def _wrapped_findings(data: bytes) -> list[msgspec.Raw] | None:
-    """The findings inside a reply or an event; null for any other object."""
-    try:
-        wrapped = _as_wrapped.decode(data)
-    except msgspec.ValidationError:
-        return None
-    if wrapped.Findings is None and wrapped.detail is not None:
-        return wrapped.detail.findings
-    return wrapped.Findings
-
-
-def _read(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        if data.startswith(b"\x1f\x8b"):
-            data = gzip.decompress(data)
-        elif data.startswith(b"\x28\xb5\x2f\xfd"):
-            data = bytes(pa.CompressedInputStream(pa.BufferReader(data), "zstd").read())
-    except (OSError, EOFError, zlib.error) as error:
-        message = f"{path} cannot be read: {error}. Is it complete?"
-        raise InputError(message) from error
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace").encode()
-    return data.removeprefix(codecs.BOM_UTF8)
+def _page(page: list[bytes], source: bytes) -> bytes:
+    return b'{"Source":' + source + b',"Findings":[' + b",".join(page) + b"]}"

@@ -85,6 +85,7 @@ class _Severity(msgspec.Struct, gc=False, rename="pascal"):
     label: str | None = None
     original: str | None = None
     normalized: int | float | None = None
+    product: int | float | None = None
 
 
 class _Workflow(msgspec.Struct, gc=False, rename="pascal"):
@@ -179,6 +180,29 @@ _NO_REMEDIATION = _Remediation()
 _NO_FIELDS = _ProductFields()
 
 _ACCOUNT_ID = re.compile("[0-9]{12}")
+_SHORT_ACCOUNT_ID = re.compile("[0-9]{1,11}")
+
+_ASFF_NAMES = {
+    member.encode_name.lower(): member.encode_name
+    for struct in (
+        _Finding,
+        _Compliance,
+        _Associated,
+        _Reason,
+        _Severity,
+        _Workflow,
+        _Resource,
+        _Note,
+        _Remediation,
+        _Recommendation,
+        _ProductFields,
+    )
+    for member in msgspec.structs.fields(struct)
+}
+"""The members that are kept, by their names in lower case, as Athena and Firehose write them."""
+
+_DEEPEST_MEMBER = 5
+"""Objects and lists around a member that is kept, at most."""
 
 _DECIDES_SCORE = frozenset(
     {"Id", "AwsAccountId", "Compliance", "Workflow", "RecordState", "GeneratorId", "ProductFields"}
@@ -212,6 +236,8 @@ _LONE_SURROGATE = re.compile(
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 
 _CONFIG_RULE_ARN = r"^arn:[^:]*:config:[^:]*:[^:]*:config-rule/"
+
+_SEVERITY_LABELS = frozenset({"CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL"})
 
 _SEVERITY_FLOORS = ((90, "CRITICAL"), (70, "HIGH"), (40, "MEDIUM"), (1, "LOW"))
 """Least Severity.Normalized of each label; 0 is INFORMATIONAL (ASFF, Severity)."""
@@ -249,7 +275,9 @@ def parse_pages(
 
 
 def parse_timestamps(text: pl.Series) -> pl.Series:
-    """Reads ISO 8601 moments as they occur in findings: any fraction, any offset, `T` or a space.
+    """Reads moments as they occur in findings.
+
+    ISO 8601 with any fraction, any offset, `T` or a space; seconds or milliseconds since 1970.
 
     Args:
         text: String.
@@ -299,7 +327,14 @@ def _parse_unusual_timestamps(text: pl.Series) -> pl.Series:
     )
     offset = pl.duration(hours="hours", minutes="minutes") * pl.col("sign")
     fraction = pl.duration(microseconds=pl.col("fraction").cast(pl.Int64, strict=False))
-    moments = fields.select((pl.col("moment") + fraction - offset).cast(pl.Datetime("us")))
+    epoch = text.str.extract(r"^\s*(\d{9,10}(?:\.\d+)?|\d{12,13}(?:\.0*)?)\s*$").cast(pl.Float64)
+    seconds = pl.when(epoch >= 1e11).then(epoch / 1e3).otherwise(epoch)
+    moments = fields.select(
+        pl.coalesce(
+            (pl.col("moment") + fraction - offset).cast(pl.Datetime("us")),
+            (seconds * 1e6).round().cast(pl.Int64).cast(pl.Datetime("us")),
+        )
+    )
     return moments.to_series()
 
 
@@ -372,7 +407,7 @@ def _split_page(body: bytes) -> _RawPage:
             raise
     except (msgspec.DecodeError, UnicodeDecodeError):
         pass
-    page = _tolerant_json(body)
+    page = tolerant_json(body)
     if isinstance(page, dict):
         source = page.get("Source")
         page = {
@@ -382,7 +417,7 @@ def _split_page(body: bytes) -> _RawPage:
     return _RAW_PAGE.decode(msgspec.json.encode(page))
 
 
-def _tolerant_json(record: bytes) -> Any:  # noqa: ANN401 - anything JSON can hold
+def tolerant_json(record: bytes) -> Any:  # noqa: ANN401 - anything JSON can hold
     """JSON with what some writers let through: half characters, invalid UTF-8, NaN."""
     repaired = _LONE_SURROGATE.sub(_keep_pairs, record)
     return json.loads(repaired.decode("utf-8", errors="replace"))
@@ -404,11 +439,13 @@ def _read_record(record: bytes) -> _Finding | str:
 
 def _read_leniently(record: bytes) -> _Finding | str:
     try:
-        members = _tolerant_json(record)
+        members = tolerant_json(record)
     except (ValueError, RecursionError) as error:
         return _record_reason(error)
     if not isinstance(members, dict):
         return f"is {_kind(members)}, not an object"
+    if "AwsAccountId" not in members:
+        members = _with_asff_names(members)
     if not members.get("AwsAccountId") and ("class_uid" in members or "metadata" in members):
         return "is an OCSF finding, not ASFF"
     reason = _identify(members)
@@ -425,14 +462,41 @@ def _identify(members: dict[str, Any]) -> str | None:
     account = members.get("AwsAccountId")
     if account is None or account == "":
         return "AwsAccountId is missing"
-    if isinstance(account, int) and not isinstance(account, bool):
-        account = f"{account:012d}"
+    if isinstance(account, int | float) and not isinstance(account, bool):
+        account = f"{account:.0f}"
     if not isinstance(account, str):
         return f"AwsAccountId is {_kind(account)}, not text"
+    if _SHORT_ACCOUNT_ID.fullmatch(account) and _names_account(members, account.zfill(12)):
+        account = account.zfill(12)
     if _ACCOUNT_ID.fullmatch(account.strip()) is None:
         return f"AwsAccountId is {account[:40]!r}, not 12 digits"
     members["AwsAccountId"] = account.strip()
     return None
+
+
+def _names_account(members: dict[str, Any], account: str) -> bool:
+    """Whether the ARNs of a finding name the account: an id may have lost its leading zeros.
+
+    A short number alone cannot be told from one that was cut.
+    """
+    resources = members.get("Resources")
+    named = [members.get("Id"), members.get("ProductArn"), members.get("GeneratorId")]
+    if isinstance(resources, list):
+        named += [each.get("Id") for each in resources if isinstance(each, dict)]
+    found = re.compile(f"(?<![0-9]){account}(?![0-9])")
+    return any(isinstance(text, str) and found.search(text) for text in named)
+
+
+def _with_asff_names(value: Any, depth: int = _DEEPEST_MEMBER) -> Any:  # noqa: ANN401 - any JSON
+    """The members that are kept by their ASFF names: `awsaccountid` and `aws_account_id` too."""
+    if isinstance(value, list) and depth:
+        return [_with_asff_names(each, depth - 1) for each in value]
+    if not isinstance(value, dict) or not depth:
+        return value
+    return {
+        _ASFF_NAMES.get(name.replace("_", "").lower(), name): _with_asff_names(each, depth - 1)
+        for name, each in value.items()
+    }
 
 
 def _convert(members: dict[str, Any]) -> _Finding | str:
@@ -557,7 +621,12 @@ class _Columns:
         to["reason_codes"].extend(
             [_reasons(each.status_reasons) if each.status_reasons else None for each in compliances]
         )
-        to["severity_label"].extend([each.label or _severity(each) for each in severities])
+        to["severity_label"].extend(
+            [
+                each.label if each.label in _SEVERITY_LABELS else _severity(each)
+                for each in severities
+            ]
+        )
         to["severity_original"].extend([each.original for each in severities])
         to["resource_id"].extend([each[0].id for each in resources])
         to["resource_type"].extend([each[0].type for each in resources])
@@ -652,13 +721,19 @@ def _legacy_workflow(finding: _Finding) -> str | None:
 
 
 def _severity(severity: _Severity) -> str | None:
-    normalized = severity.normalized
-    if normalized is None or not 0 <= normalized <= 100:
-        return None
-    for floor, label in _SEVERITY_FLOORS:
-        if normalized >= floor:
-            return label
-    return "INFORMATIONAL"
+    """The label in capitals; without a known one that of the number, else what was given.
+
+    The retired Product is on a scale to 10 or to 100: AWS multiplies the former by 10.
+    """
+    label = (severity.label or "").strip().upper()
+    if label in _SEVERITY_LABELS:
+        return label
+    number = severity.normalized
+    if number is None and severity.product is not None:
+        number = severity.product * 10 if severity.product <= 10 else severity.product
+    if number is None or not 0 <= number <= 100:
+        return label or None
+    return next((name for floor, name in _SEVERITY_FLOORS if number >= floor), "INFORMATIONAL")
 
 
 def _frame(columns: _Columns, *, day: date, shard: str) -> pl.DataFrame:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import hashlib
+import io
 import json
+import lzma
+import re
+import tarfile
+import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -18,7 +24,12 @@ from hypothesis import strategies as st
 
 from posture_pipeline.errors import InputError
 from posture_pipeline.lake.findings import merge_pages
-from posture_pipeline.lake.saved_findings import find_files, import_files, standards_in
+from posture_pipeline.lake.saved_findings import (
+    by_day,
+    ensure_nothing_is_lost,
+    import_files,
+    look_through,
+)
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import MERGED_FINDINGS, QUARANTINE
 
@@ -48,10 +59,13 @@ class Imported:
 
 
 def imported(lake: Lake, *paths: Path) -> Imported:
-    commit = import_files(lake, DAY, find_files(paths), collected_at=COLLECTED_AT)
+    survey = look_through(paths)
+    commit = import_files(lake, DAY, survey.paths, collected_at=COLLECTED_AT)
     merged = merge_pages(lake, DAY)
     findings, quarantine = lake.read(MERGED_FINDINGS, DAY), lake.read(QUARANTINE, DAY)
     assert commit.rows == merged.records, "what was taken in is what the merge found"
+    assert merged.records == sum(file.records for file in survey.files)
+    assert quarantine.height == sum(file.unreadable for file in survey.files)
     assert merged.records == findings.height + merged.duplicates + quarantine.height
     return Imported(
         commit.rows,
@@ -112,7 +126,63 @@ SHAPES: dict[str, bytes] = {
     "events, a line each": lines([event(THREE[:2]), event(THREE[2:])]),
     "array of events": text([event([each]) for each in THREE]),
     "mixture": lines([event(THREE[:1]), {"Findings": THREE[1:2]}, THREE[2:]]),
+    "detail of an event": text({"findings": THREE}),
+    "details of events, a line each": lines([{"findings": [each]} for each in THREE]),
+    "one finding a reply, as PowerShell unrolls lists": lines([{"Findings": e} for e in THREE]),
+    "custom action": text(event(THREE) | {"detail-type": "Security Hub Findings - Custom Action"}),
+    "message of SNS": text({"Type": "Notification", "Message": json.dumps(event(THREE))}),
+    "messages of SQS": text({"Messages": [{"Body": json.dumps(event([e]))} for e in THREE]}),
+    "SNS in SQS": text({"Messages": [{"Body": json.dumps({"Message": json.dumps(event(THREE))})}]}),
+    "SQS event of Lambda": text(
+        {"Records": [{"messageId": "1", "body": json.dumps(event([e]))} for e in THREE]}
+    ),
+    "SNS event of Lambda": text(
+        {"Records": [{"Sns": {"Message": json.dumps(event([e]))}} for e in THREE]}
+    ),
+    "events of CloudWatch Logs": text(
+        {"events": [{"timestamp": 1, "message": json.dumps(event([e]))} for e in THREE]}
+    ),
+    "subscription of CloudWatch Logs": text(
+        {"logGroup": "g", "logEvents": [{"id": "1", "message": json.dumps(e)} for e in THREE]}
+    ),
+    "log with a time before each line": b"\n".join(
+        b"2026-11-23T06:00:00.000Z " + text(event([each])) for each in THREE
+    ),
+    "hits of OpenSearch": text({"hits": {"hits": [{"_id": "1", "_source": e} for e in THREE]}}),
+    "dump of OpenSearch": lines([{"_index": "i", "_source": each} for each in THREE]),
+    "results of Splunk": lines([{"result": {"_raw": json.dumps(each)}} for each in THREE]),
+    "list of PowerShell": text({"value": THREE, "Count": 3}),
+    "objects with commas between": b",\n".join(map(text, THREE)),
+    "objects with commas between, pretty": b",\n".join(text(each, indent=1) for each in THREE),
+    "names in lower case, as Athena has them": lines(
+        [{name.lower(): value for name, value in each.items()} for each in THREE]
+    ),
+    "names with underscores": text(
+        [
+            {re.sub("(?<!^)([A-Z])", r"_\1", name).lower(): value for name, value in each.items()}
+            for each in THREE
+        ]
+    ),
 }
+
+
+def as_zip(data: bytes, name: str = "deep/findings.json") -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("deep/", b"")
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def as_tar(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        member = tarfile.TarInfo("deep/findings.json")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
 PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gzip": gzip.compress,
@@ -122,15 +192,25 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip, with a byte order mark": lambda data: gzip.compress(b"\xef\xbb\xbf" + data),
     "UTF-16 of Windows PowerShell": lambda data: data.decode().encode("utf-16"),
     "UTF-16, big end first": lambda data: b"\xfe\xff" + data.decode().encode("utf-16-be"),
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": as_zip,
+    "tar.gz": lambda data: gzip.compress(as_tar(data)),
+    "gzip in zip": lambda data: as_zip(gzip.compress(data)),
 }
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_every_accepted_shape_gives_its_findings(
-    lake: Lake, tmp_path: Path, shape: str, packing: str
-) -> None:
-    result = read(lake, tmp_path, PACKINGS[packing](SHAPES[shape]))
+def test_every_accepted_shape_gives_its_findings(lake: Lake, tmp_path: Path, shape: str) -> None:
+    result = read(lake, tmp_path, SHAPES[shape])
+    assert sorted(result.ids) == ["a", "b", "c"]
+    assert (result.collected, result.set_aside) == (3, [])
+
+
+@pytest.mark.parametrize("shape", ["output of get-findings", "events, a line each"])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_every_packing_is_undone(lake: Lake, tmp_path: Path, shape: str, packing: str) -> None:
+    result = read(lake, tmp_path, PACKINGS[packing](SHAPES[shape]), "findings")
     assert sorted(result.ids) == ["a", "b", "c"]
     assert (result.collected, result.set_aside) == (3, [])
 
@@ -143,7 +223,7 @@ def test_texts_come_through_as_they_were_written(lake: Lake, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b" \n", b"\xef\xbb\xbf", b"[]", b'{"Findings": []}', b"[[]]"]
+    "data", [b"[]", b'{"Findings": []}', b"[[]]", b'{"detail": {"findings": []}}']
 )
 def test_a_file_without_records_gives_none(lake: Lake, tmp_path: Path, data: bytes) -> None:
     result = read(lake, tmp_path, data)
@@ -201,7 +281,6 @@ def test_a_spoilt_value_spoils_no_finding(
     ("record", "reason"),
     [
         (b'{"Id": "x"}', "AwsAccountId is missing"),
-        (b'{"Findings": {"Id": "x"}}', "Id is missing"),
         (b'{"Findings": null}', "Id is missing"),
         (b'{"detail": "text"}', "Id is missing"),
         (b"7", "a number"),
@@ -223,24 +302,33 @@ def test_a_line_that_is_no_finding_is_set_aside_as_it_is(
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-@pytest.mark.parametrize("shape", ["reply", "array", "lines"])
+@pytest.mark.parametrize("shape", ["reply", "array", "lines", "event"])
 def test_a_file_cut_anywhere_keeps_what_it_holds(
     tmp_path: Path, shape: str, indent: int | None
 ) -> None:
-    """The rest is set aside, so that the check of the quarantine tells of it."""
+    """The whole findings before the cut are read, and the rest is one record that is set aside."""
     whole = {
         "reply": text({"Findings": THREE}, indent=indent),
         "array": text(THREE, indent=indent),
         "lines": b"\n".join(text(each, indent=indent) for each in THREE),
+        "event": text(event(THREE), indent=indent),
     }[shape]
-    for cut in range(1, len(whole) - 1, 23):
-        lake = Lake(str(tmp_path / f"lake-{cut}"))
-        result = read(lake, tmp_path, whole[:cut])
+    ends = [whole.index(b'"Id": "' + name) for name in (b"b", b"c")]
+    for cut in range(whole.index(b"AwsAccountId") + 12, len(whole) - 1, 37):
+        result = read(Lake(str(tmp_path / f"lake-{cut}")), tmp_path, whole[:cut])
+        complete = sum(cut > end for end in ends)
+        assert result.ids[:complete] == ["a", "b"][:complete]
         assert set(result.ids) <= {"a", "b", "c"}
-        if len(result.ids) < 3:
-            assert result.set_aside or whole[:cut].rstrip().endswith(b"}")
-        if shape == "lines" and not indent:
-            assert len(result.ids) >= whole[:cut].count(b"\n")
+        between = shape == "lines" and whole[:cut].rstrip().endswith(b"}")
+        assert between or len(result.set_aside) == 1
+
+
+def test_findings_after_a_broken_one_are_read(lake: Lake, tmp_path: Path) -> None:
+    """In a pretty file the next finding begins on a line of its own."""
+    broken = text(THREE, indent=2).replace(b'"Id": "b",', b'"Id": b,')
+    result = read(lake, tmp_path, broken)
+    assert result.ids == ["a", "c"]
+    assert len(result.set_aside) == 1
 
 
 @settings(max_examples=35)
@@ -259,18 +347,11 @@ def test_a_file_cut_anywhere_keeps_what_it_holds(
 def test_whatever_a_file_holds_every_record_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, parts: list[bytes], between: bytes
 ) -> None:
-    data = between.join(parts)
-    if data.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
-        data = b" " + data
     folder = tmp_path_factory.mktemp("import")
+    data = between.join([text(THREE[0]), *parts])
     result = read(Lake(str(folder / "lake")), folder, data)
     assert result.records == len(result.ids) + result.duplicates + len(result.set_aside)
-
-
-def test_binary_junk_is_set_aside(lake: Lake, tmp_path: Path) -> None:
-    result = read(lake, tmp_path, b"\x89PNG\r\n\x1a\n" + zstd(MANY))
-    assert result.ids == []
-    assert result.set_aside
+    assert "a" in result.ids
 
 
 @pytest.mark.parametrize(
@@ -284,30 +365,76 @@ def test_what_is_nested_too_deeply_is_set_aside(lake: Lake, tmp_path: Path, data
     assert b"".join(result.set_aside) == data
 
 
-def test_ocsf_is_told_apart(lake: Lake, tmp_path: Path) -> None:
-    result = read(lake, tmp_path, text([{"class_uid": 2003, "metadata": {}}]))
+def test_ocsf_among_findings_is_set_aside(lake: Lake, tmp_path: Path) -> None:
+    result = read(lake, tmp_path, text([THREE[0], {"class_uid": 2003, "metadata": {}}]))
     assert result.reasons == ["is an OCSF finding, not ASFF"]
+
+
+CONSOLE_CSV = (
+    b"Severity,Workflow status,Record State,Region,Account Id,Company,Product,Title,Resource,"
+    b"Compliance Status,Updated at\nHIGH,NEW,ACTIVE,eu-west-1,111122223333,AWS,Security Hub,t,r,"
+    b"FAILED,2024-07-24T19:05:04.979Z\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xef\xbb\xbf", "is empty"),
+        (gzip.compress(b""), "is empty"),
+        (as_zip(b"hello", "a.txt"), "a.txt is text or CSV without findings"),
+        (as_zip(b"", "[Content_Types].xml"), "is an Office document"),
+        (b"PAR1" + b"\0" * 9, "is a parquet file"),
+        (b"7z\xbc\xaf\x27\x1c\0", "is a 7z file; unpack it"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0", "is a binary file"),
+        (b"<html><body>Sign in</body></html>", "is HTML or XML"),
+        (b"An error occurred (AccessDenied)\nTry again\n", "is text or CSV without findings"),
+        (CONSOLE_CSV, "is the CSV download of the Security Hub console"),
+        (b'"Id","ProductArn","ComplianceStatus"\n', "is a CSV of CSV Manager"),
+        (text({"a": 1}), "is JSON without findings"),
+        (text([{"Id": "x"}]), "is JSON without findings"),
+        (b'{"Findings": [', "is damaged JSON"),
+        (text({"detail": {"findings": [{"class_uid": 2003}]}}), "holds findings in OCSF"),
+    ],
+)
+def test_a_file_without_findings_is_refused_with_a_sentence_that_names_what_it_is(
+    lake: Lake, tmp_path: Path, data: bytes, what: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(what)) as error:
+        read(lake, tmp_path, data)
+    assert str(tmp_path / "findings.json") in str(error.value)
+    assert lake.commit_of("raw_finding_pages", DAY) is None
 
 
 def test_quarantined_records_name_the_file_they_came_from(lake: Lake, tmp_path: Path) -> None:
     good, bad = tmp_path / "good.json", tmp_path / 'ba"d é.json'
-    imported(lake, write(good, text(THREE)), write(bad, text([{"Id": "x"}])))
+    imported(lake, write(good, text(THREE)), write(bad, text([{"AwsAccountId": "x"}])))
     assert lake.read(QUARANTINE, DAY)["source"].to_list() == [str(bad)]
 
 
 # --- files ------------------------------------------------------------------------------------
 
 
-def test_a_folder_gives_every_file_that_looks_like_json(tmp_path: Path) -> None:
-    wanted = ["a.json", "b.NDJSON", "deep/er/c.jsonl", "d.json.gz", "e.ndjson.zst", "f.JSON.GZ"]
-    for name in [*wanted, "readme.md", "g.csv", "h.gz", "i.json.bak", "j.ocsf.csv"]:
-        write(tmp_path / name, b"")
-    assert find_files([tmp_path]) == sorted(tmp_path / name for name in wanted)
+def test_a_folder_gives_every_file_with_findings_and_lists_the_others(tmp_path: Path) -> None:
+    wanted = ["a.json", "b.NDJSON", "deep/er/c", "d.json.gz", "firehose-2026-11-23-06-00-00-1f"]
+    for name in wanted:
+        write(tmp_path / name, text(THREE))
+    write(tmp_path / "readme.md", b"# Findings")
+    write(tmp_path / "both.zip", as_zip(b"hello", "notes.txt"))
+    write(tmp_path / ".git/config", text(THREE))
+    write(tmp_path / "lake/part", text(THREE))
+    survey = look_through([tmp_path], without=tmp_path / "lake")
+    assert survey.paths == sorted(tmp_path / name for name in wanted)
+    assert dict(survey.left_out) == {
+        str(tmp_path / "readme.md"): "is text or CSV without findings, not JSON",
+        f"{tmp_path / 'both.zip'}/notes.txt": "is text or CSV without findings, not JSON",
+    }
 
 
 def test_a_named_file_may_have_any_name(lake: Lake, tmp_path: Path) -> None:
     path = write(tmp_path / "findings.txt", text(THREE))
-    assert find_files([path]) == [path]
     assert len(imported(lake, path).ids) == 3
 
 
@@ -320,13 +447,13 @@ def test_what_is_in_two_files_counts_once(lake: Lake, tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file or folder .*nowhere to import"):
-        find_files([tmp_path, tmp_path / "nowhere"])
+        look_through([tmp_path, tmp_path / "nowhere"])
 
 
 def test_a_folder_without_findings_is_named_with_what_is_looked_for(tmp_path: Path) -> None:
     write(tmp_path / "readme.md", b"")
-    with pytest.raises(InputError, match=r"nothing to import in .*no file ends in \.json") as error:
-        find_files([tmp_path])
+    with pytest.raises(InputError, match=r"nothing to import in .*readme\.md is empty") as error:
+        look_through([tmp_path])
     assert str(tmp_path) in str(error.value)
 
 
@@ -390,5 +517,88 @@ def test_the_standards_of_saved_findings_are_told_as_the_settings_name_them(tmp_
         for number, standard in enumerate([*standards, standards[0]])
     ]
     path = write(tmp_path / "x.json", text([*findings, {"no": "finding"}]))
-    assert standards_in([path]) == sorted(each.split("/", 1)[1] for each in standards)
-    assert standards_in([write(tmp_path / "y.json", text(THREE))]) == []
+    survey = look_through([path])
+    assert survey.standards == sorted(each.split("/", 1)[1] for each in standards)
+    assert look_through([write(tmp_path / "y.json", text(THREE))]).standards == []
+
+
+# --- what would be lost -----------------------------------------------------------------------
+
+
+def store(lake: Lake, folder: Path, number: int, source: str = "import") -> None:
+    """A stored day with so many findings."""
+    path = write(folder / "stored.json", text([finding(f"{each}") for each in range(number)]))
+    import_files(lake, DAY, [path], collected_at=COLLECTED_AT)
+    lake.recommit(
+        "raw_finding_pages",
+        DAY,
+        lambda commit: replace(commit, details={**commit.details, "source": source}),
+    )
+    merge_pages(lake, DAY)
+
+
+def refusal(lake: Lake, path: Path) -> str | None:
+    try:
+        ensure_nothing_is_lost(lake, DAY, look_through([path]).files)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def test_an_import_without_one_readable_record_is_refused(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", text([{"AwsAccountId": "1"}, {"AwsAccountId": "2"}]))
+    said = refusal(lake, path)
+    assert said is not None
+    assert "None of the 2 records" in said
+    assert "Id is missing" in said
+    assert "--replace" in said
+
+
+def test_a_day_collected_from_aws_is_not_replaced(lake: Lake, tmp_path: Path) -> None:
+    store(lake, tmp_path, 3, source="aws")
+    same = write(tmp_path / "x.json", text([finding(f"{each}") for each in range(3)]))
+    said = refusal(lake, same)
+    assert said is not None
+    assert "collected from AWS" in said
+    assert "--replace" in said
+
+
+@pytest.mark.parametrize(("number", "refused"), [(0, True), (4, True), (5, False), (30, False)])
+def test_an_import_with_far_fewer_findings_than_the_stored_day_is_refused(
+    lake: Lake, tmp_path: Path, number: int, refused: bool
+) -> None:
+    """Copies of a finding do not count."""
+    store(lake, tmp_path, 10)
+    few = [finding(f"{each}") for each in range(number)] * 3
+    said = refusal(lake, write(tmp_path / "x.json", text(few)))
+    assert (said is not None) is refused
+    if said:
+        assert f"hold {number} findings" in said
+        assert "has 10" in said
+
+
+def test_a_day_that_is_not_stored_takes_any_findings(lake: Lake, tmp_path: Path) -> None:
+    assert refusal(lake, write(tmp_path / "x.json", b'{"Findings": []}')) is None
+
+
+# --- several days -----------------------------------------------------------------------------
+
+
+def test_each_file_is_of_the_day_in_its_path_or_of_its_newest_finding(tmp_path: Path) -> None:
+    old = finding("a", UpdatedAt="2026-01-02T03:04:05Z")
+    new = finding("b", UpdatedAt="2026-11-22T23:59:59-01:00")
+    for name in ("2026-11-20/1", "2026-11-20/2", "year=2026/month=11/day=21/x", "newest.json"):
+        write(tmp_path / "in" / name, text([old, new]))
+    days = by_day(look_through([tmp_path / "in"]))
+    assert {day.isoformat(): len(files) for day, files in days.items()} == {
+        "2026-11-20": 2,
+        "2026-11-21": 1,
+        "2026-11-23": 1,
+    }
+    assert list(days) == sorted(days)
+
+
+def test_a_file_that_says_no_day_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.json", text([finding("a")]))
+    with pytest.raises(InputError, match=r"x\.json does not say of which day it is"):
+        by_day(look_through([path]))

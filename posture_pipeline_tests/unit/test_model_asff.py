@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -210,8 +212,59 @@ def test_a_number_that_is_none_is_passed_over() -> None:
     assert parse_pages([(0, body)], day=DAY, shard="0").findings.height == 1
 
 
-def test_an_account_id_that_lost_its_leading_zeros_as_a_number_gets_them_back() -> None:
-    assert row(AwsAccountId=12345678901)["account_id"] == "012345678901"
+@pytest.mark.parametrize("lost", [12345678901, 12345678901.0, "12345678901"])
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"Id": "arn:aws:securityhub:eu-west-1:012345678901:security-control/S3.1/finding/1"},
+        {"ProductArn": "arn:aws:securityhub:eu-west-1:012345678901:product/012345678901/default"},
+        {"Resources": [{"Id": "arn:aws:s3:::bucket"}, {"Id": "AWS::::Account:012345678901"}]},
+    ],
+)
+def test_an_account_id_gets_its_leading_zeros_back_if_an_arn_of_the_finding_has_them(
+    lost: Any, evidence: dict[str, Any]
+) -> None:
+    assert row(AwsAccountId=lost, **evidence)["account_id"] == "012345678901"
+
+
+@pytest.mark.parametrize("lost", [12345678901, "12345678901", 1])
+def test_a_short_account_id_without_evidence_is_set_aside(lost: Any) -> None:
+    """It cannot be told from one that was cut at the end."""
+    longer = {"Id": "arn:aws:s3:::a", "Resources": [{"Id": "arn:x:1012345678901:y"}]}
+    assert "not 12 digits" in reason({**LEAST, **longer, "AwsAccountId": lost})
+
+
+def test_a_whole_account_id_may_be_a_number() -> None:
+    assert row(AwsAccountId=111122223333)["account_id"] == "111122223333"
+
+
+@pytest.mark.parametrize("spelled", [str.lower, lambda name: re.sub("(?<!^)([A-Z])", r"_\1", name)])
+def test_members_are_known_in_lower_case_and_with_underscores(
+    spelled: Callable[[str], str],
+) -> None:
+    def respelled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [respelled(each) for each in value]
+        if isinstance(value, dict):
+            return {spelled(name): respelled(each) for name, each in value.items()}
+        return value
+
+    members = {
+        **LEAST,
+        "ProductArn": HUB,
+        "GeneratorId": "security-control/S3.1",
+        "UpdatedAt": "2026-01-02T03:04:05Z",
+        "Compliance": {
+            "Status": "FAILED",
+            "SecurityControlId": "S3.1",
+            "AssociatedStandards": [{"StandardsId": "standards/x/v/1"}],
+        },
+        "Workflow": {"Status": "SUPPRESSED"},
+        "Severity": {"Label": "HIGH"},
+        "Resources": [{"Id": "r1", "Type": "AwsS3Bucket"}],
+        "ProductFields": {"aws/config/ConfigRuleName": "rule"},
+    }
+    assert parse(respelled(members)).findings.equals(parse(members).findings)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +279,10 @@ def test_an_account_id_that_lost_its_leading_zeros_as_a_number_gets_them_back() 
         ("2026-11-23T01:02:03-0530", datetime(2026, 11, 23, 6, 32, 3, tzinfo=UTC)),
         ("2026-11-23 01:02:03.123Z", datetime(2026, 11, 23, 1, 2, 3, 123_000, tzinfo=UTC)),
         ("2026-11-23T01:02:03", datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)),
+        ("1795395723", datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)),
+        ("1795395723.25", datetime(2026, 11, 23, 1, 2, 3, 250_000, tzinfo=UTC)),
+        ("1795395723004", datetime(2026, 11, 23, 1, 2, 3, 4_000, tzinfo=UTC)),
+        ("20261123", None),
         ("2026-02-30T01:02:03Z", None),
         ("yesterday", None),
         ("", None),
@@ -256,6 +313,31 @@ def test_timestamps_are_read_in_every_form(text: str | None, expected: datetime 
 )
 def test_a_missing_severity_label_comes_from_the_number(normalized: Any, label: Any) -> None:
     assert row(Severity={"Normalized": normalized})["severity_label"] == label
+
+
+@pytest.mark.parametrize(
+    ("severity", "label"),
+    [
+        ({"Label": "Critical"}, "CRITICAL"),
+        ({"Label": " high "}, "HIGH"),
+        ({"Label": "informational", "Normalized": 90}, "INFORMATIONAL"),
+        ({"Label": "Severe", "Normalized": 70}, "HIGH"),
+        ({"Label": "Severe"}, "SEVERE"),
+        ({"Label": "", "Product": 8.0}, "HIGH"),
+        ({"Product": 2}, "LOW"),
+        ({"Product": 0}, "INFORMATIONAL"),
+        ({"Product": 90}, "CRITICAL"),
+        ({"Product": 90, "Normalized": 40}, "MEDIUM"),
+        ({"Product": -1}, None),
+    ],
+)
+def test_severity_labels_are_normalised(severity: dict[str, Any], label: str | None) -> None:
+    assert row(Severity=severity)["severity_label"] == label
+
+
+@pytest.mark.parametrize("moment", [1795395723, 1795395723000, 1795395723.0])
+def test_times_may_be_numbers_since_1970(moment: float) -> None:
+    assert row(UpdatedAt=moment)["updated_at"] == datetime(2026, 11, 23, 1, 2, 3, tzinfo=UTC)
 
 
 def test_a_missing_region_comes_from_the_product_arn() -> None:
