@@ -46,6 +46,7 @@ _SCORES = {
             "report_kind",
             "failed_findings",
             "suppressed_findings",
+            "stale_findings",
             "carried_findings",
             "passed_resources",
             "failed_resources",
@@ -90,6 +91,7 @@ COLUMN_LINEAGE: Mapping[str, Mapping[str, tuple[Source, ...]]] = {
             ("passed_findings", "failed_findings", "unknown_findings", "suppressed_findings"),
             _from(ACCOUNT_FINDINGS, *_VERDICT),
         ),
+        "stale_findings": _from(ACCOUNT_FINDINGS, "updated_at", "last_observed_at", "collected_at"),
         **dict.fromkeys(
             ("passed_resources", "failed_resources", "unknown_resources"),
             _from(ACCOUNT_FINDINGS, "resource_id", *_VERDICT),

@@ -67,7 +67,7 @@ def sentence(cause: Row, day: date) -> str:
         "account_left": f"{whose}left{there}",
         "account_moved": f"{whose}moved {cause['detail'] or ''}{there}",
         "could_not_be_evaluated": f"{was} before, could not be evaluated{detail}",
-        "evaluated_again": f"could not be evaluated before, {now}",
+        "evaluated_again": f"{_evaluated_again(cause)}, {now}",
         "archived": f"{was} before, finding{detail or ' archived'}",
         "aged_out": (
             f"{was} before, now without a finding: AWS deletes findings after 90 days without an "
@@ -76,6 +76,10 @@ def sentence(cause: Row, day: date) -> str:
         "rule_broken": (
             f"{was} before, now without a finding: AWS could not evaluate the AWS Config rule; "
             f"this is no fix"
+        ),
+        "check_stopped": (
+            f"{was} before, now its check no longer runs, so the old finding does not "
+            f"count{detail}; this is no fix"
         ),
         "carried_too_long": (
             f"{was} before, carried forward as failing for as long as the settings allow{detail}; "
@@ -89,6 +93,14 @@ def sentence(cause: Row, day: date) -> str:
         "settings_changed": f"{was} before, {now}: counted by other settings, not changed",
     }
     return " ".join(sentences[cause["cause"]].split())
+
+
+def _evaluated_again(cause: Row) -> str:
+    from posture_pipeline.model.causes import ABSENT
+
+    if cause["status_before"] == ABSENT:
+        return "its check did not run before"
+    return "could not be evaluated before"
 
 
 def short_resource(resource: str, account: str) -> str:

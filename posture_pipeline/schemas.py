@@ -19,6 +19,9 @@ SCHEMA_VERSION = 1
 SEPARATOR = " "
 """Joins several values in one text column: List columns make findings files slow and large."""
 
+RESOURCE_SEPARATOR = "\n"
+"""Joins ids of resources, which may have spaces."""
+
 TIMESTAMP = pl.Datetime("us", "UTC")
 
 
@@ -152,6 +155,11 @@ _FINDING_COLUMNS = (
     ),
     Column("resource_id", pl.String(), "Id of the first resource."),
     Column("resource_type", pl.String(), "Type of the first resource."),
+    Column(
+        "more_resource_ids",
+        pl.String(),
+        "Ids of its other resources, joined by a newline; null if it names one. All of them count.",
+    ),
     Column("resource_count", pl.Int32(), "How many resources the finding names."),
     Column("created_at", TIMESTAMP, "CreatedAt, UTC."),
     Column("updated_at", TIMESTAMP, "UpdatedAt, UTC."),
@@ -165,6 +173,7 @@ _FINDING_COLUMNS = (
     Column("note_updated_by", pl.String(), "Note.UpdatedBy."),
     Column("note_updated_at", TIMESTAMP, "Note.UpdatedAt, UTC."),
     Column("remediation_url", pl.String(), "Remediation.Recommendation.Url."),
+    Column("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
     Column("shard", pl.String(), "Shard of the collection the row came from."),
     Column("page", pl.Int32(), "Page (line of the shard's raw files, from 0) it came from."),
 )
@@ -257,6 +266,11 @@ CONTROL_STATUS = Table(
         Column("failed_findings", pl.Int64(), "Counted findings that failed."),
         Column("unknown_findings", pl.Int64(), "Counted findings that could not be evaluated."),
         Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
+        Column(
+            "stale_findings",
+            pl.Int64(),
+            "ACTIVE findings left out because their check no longer runs, see stale_after.",
+        ),
         Column("passed_resources", pl.Int64(), "Distinct resources whose counted findings passed."),
         Column(
             "failed_resources",
@@ -300,6 +314,11 @@ _SCORE_COLUMNS = (
     Column("failed_medium", pl.Int64(), "Of these, on controls rated MEDIUM."),
     Column("failed_low", pl.Int64(), "Of these, on controls rated LOW or not rated."),
     Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
+    Column(
+        "stale_findings",
+        pl.Int64(),
+        "ACTIVE findings left out because their check no longer runs, see stale_after.",
+    ),
     Column("method", pl.String(), "Version of the scoring method, and how it was collected."),
     Column(
         "control_set_hash", pl.String(), "Of the expected control ids: the same set, comparable."

@@ -24,6 +24,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -77,6 +78,27 @@ def _pattern(value: str) -> str:
 
 Days = Annotated[timedelta, BeforeValidator(_days)]
 
+
+def _hours_or_never(value: object) -> timedelta | None:
+    """`36h` or `2d` as a duration; a plain number is hours; 0, never and null: not at all."""
+    if isinstance(value, timedelta):
+        return value or None
+    text = "never" if value is None else str(value).strip()
+    match = re.fullmatch(r"([0-9]+)\s*([hd]?)", text)
+    if text == "never" or (match is not None and int(match[1]) == 0):
+        return None
+    hours = int(match[1]) * (24 if match[2] == "d" else 1) if match is not None else 0
+    if not 24 <= hours <= MOST_DAYS * 24:
+        message = "must be at least 24h, such as 36h or 2d, or never"
+        raise ValueError(message)
+    return timedelta(hours=hours)
+
+
+HoursOrNever = Annotated[timedelta | None, BeforeValidator(_hours_or_never)]
+
+STALE_AFTER = timedelta(hours=36)
+"""Security Hub runs every check at least daily."""
+
 RuleName = Annotated[str, Field(min_length=1, max_length=256)]
 """Name of a Config rule, with or without what a deployment adds to it."""
 
@@ -124,6 +146,8 @@ class Report(Model):
     """For a conformance pack: its rules, used where AWS cannot be asked (an import)."""
     filter: dict[str, Any] | None = None
     """AwsSecurityFindingFilters, evaluated on the stored findings."""
+    stale_after: HoursOrNever = STALE_AFTER
+    """For a standard: instead of the `stale_after` of all reports."""
 
     @field_validator("name")
     @classmethod
@@ -166,11 +190,13 @@ class Report(Model):
     @property
     def settings_hash(self) -> str:
         """Of everything in the settings that decides this report's score, its name aside."""
-        return _short_hash(self.model_dump(mode="json", exclude={"name"}))
+        return _short_hash(self.model_dump(mode="json", exclude={"name", "stale_after"}))
 
     def score_hash(self, carry_days: int) -> str:
         """Of every setting that decides this report's scores, those of all reports included."""
-        return _short_hash([self.settings_hash, carry_days])
+        stale_after = self.stale_after if self.standard is not None else None
+        seconds = None if stale_after is None else stale_after.total_seconds()
+        return _short_hash([self.settings_hash, carry_days, seconds])
 
 
 class Schedule(Model):
@@ -516,6 +542,9 @@ class Settings(Model):
     many days; 0: not at all."""
     silent_days: Annotated[int, Field(ge=0, le=3650)] = 30
     """Scores of which findings fell silent are withheld for at most so many days; 0: never."""
+    stale_after: HoursOrNever = STALE_AFTER
+    """A control finding of Security Hub that was not updated for so long, where the others of its
+    account and region were, is kept and not scored; null: every finding is."""
     reports: tuple[Report, ...] = _DEFAULT_REPORTS
     accounts: Accounts = Accounts()
     exceptions: Annotated[str, Field(min_length=1)] | None = None
@@ -539,6 +568,19 @@ class Settings(Model):
             message = "must be a folder, or s3://bucket/prefix"
             raise ValueError(message)
         return lake
+
+    @field_validator("reports")
+    @classmethod
+    def _with_stale_after(
+        cls, reports: tuple[Report, ...], info: ValidationInfo
+    ) -> tuple[Report, ...]:
+        inherited = {"stale_after": info.data.get("stale_after", STALE_AFTER)}
+        return tuple(
+            report
+            if "stale_after" in report.model_fields_set
+            else report.model_copy(update=inherited)
+            for report in reports
+        )
 
     @field_validator("reports")
     @classmethod

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import polars as pl
@@ -72,6 +72,7 @@ class _RawFile:
     path: str
     first_page: int
     data: bytes
+    collected_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,10 @@ def merge_pages(
     files = list(raw_files(lake, day))
     if workers is None:
         workers = usable_processes() if len(files) >= FILES_FOR_PROCESSES else 1
+    collected_at = raw.details.get("collected_at")
+    complete = None if collected_at is None else datetime.fromisoformat(collected_at)
     jobs = (
-        _RawFile(day, shard, path, first_page, read_file(lake, day, path))
+        _RawFile(day, shard, path, first_page, read_file(lake, day, path), complete)
         for shard, path, first_page in files
     )
     findings = lake.write(MERGED_FINDINGS, day)
@@ -161,7 +164,7 @@ def merge_pages(
 def _merge_file(file: _RawFile) -> _MergedFile:
     """Merges one raw file; in memory alone, so that it can be done in any process."""
     pages = enumerate(views_of_pages(file.data), file.first_page)
-    parsed = parse_pages(pages, day=file.day, shard=file.shard)
+    parsed = parse_pages(pages, day=file.day, shard=file.shard, collected_at=file.collected_at)
     findings = parsed.findings
     return _MergedFile(
         parquet=as_parquet(MERGED_FINDINGS, file.day, findings) if findings.height else b"",

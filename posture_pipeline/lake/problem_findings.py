@@ -15,7 +15,7 @@ from posture_pipeline.lake import layout, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import causes as why
 from posture_pipeline.model.causes import CHECK, PAIR, PROBLEM, Evidence, Snapshot
-from posture_pipeline.model.controls import findings_of_report, is_evidence
+from posture_pipeline.model.controls import by_resource, findings_of_report, is_evidence
 from posture_pipeline.schemas import ACCOUNT_FINDINGS
 from posture_pipeline.settings import Report
 
@@ -79,7 +79,9 @@ def evidence(
     for day in (before.day, after.day):
         active = pl.col("record_state") == "ACTIVE"
         findings = why.named(findings_of_accounts(lake, day, one_sided).filter(active))
-        of_gone = findings.filter(is_evidence()).join(wanted.lazy(), on=RESOURCE, how="semi")
+        of_gone = by_resource(findings.filter(is_evidence())).join(
+            wanted.lazy(), on=RESOURCE, how="semi"
+        )
         here, left = pl.collect_all(
             [
                 findings.select("account_id", "region").unique(),
@@ -98,7 +100,22 @@ def evidence(
         resources_after=resources[1],
         broken_rules=broken,
         not_applicable=_not_applicable(lake, after, gone),
+        stale_before=_stale(lake, reports, before, why.appeared(changed)),
+        stale_after=_stale(lake, reports, after, gone),
     )
+
+
+def _stale(
+    lake: Lake, reports: tuple[Report, ...], day: Snapshot, wanted: pl.DataFrame
+) -> pl.DataFrame:
+    """Of wanted problems those with a stale finding on a day, PROBLEM columns."""
+    active = pl.col("record_state") == "ACTIVE"
+    findings = why.named(findings_of_accounts(lake, day.day, wanted["account_id"]).filter(active))
+    frames = [
+        rows.filter("stale").select(pl.lit(name).alias("report"), *PROBLEM[1:])
+        for name, rows in _by_report(findings, reports, day, wanted, PROBLEM, keep_stale=True)
+    ]
+    return _collected(frames, pl.Schema(dict.fromkeys(PROBLEM, pl.String()))).unique()
 
 
 def _not_applicable(lake: Lake, day: Snapshot, gone: pl.DataFrame) -> pl.DataFrame:
@@ -146,7 +163,7 @@ def _archived(
             for name, rows in _by_report(lost, reports, before, gone, CHECK)
         ]
         deleted.append(
-            why.deleted_resources(findings)
+            by_resource(why.deleted_resources(findings))
             .join(resources, on=RESOURCE, how="semi")
             .select(RESOURCE)
         )
@@ -164,6 +181,8 @@ def _by_report(
     day: Snapshot,
     wanted: pl.DataFrame,
     keys: list[str],
+    *,
+    keep_stale: bool = False,
 ) -> Iterator[tuple[str, pl.LazyFrame]]:
     """The findings of each report with wanted rows: only those that match them on the keys."""
     for report in reports:
@@ -171,7 +190,7 @@ def _by_report(
         if own.height:
             expected = day.expected.filter(pl.col("report") == report.name)
             on = [key for key in keys if key != "report"]
-            rows = findings_of_report(findings, report, expected)
+            rows = findings_of_report(findings, report, expected, keep_stale=keep_stale)
             yield report.name, rows.join(own.select(on).unique().lazy(), on=on, how="semi")
 
 

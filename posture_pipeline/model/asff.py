@@ -33,11 +33,18 @@ from posture_pipeline.model.controls import (
     canonical_rule_name_expression,
     parse_standard_control,
 )
-from posture_pipeline.schemas import MERGED_FINDINGS, QUARANTINE, SEPARATOR, TIMESTAMP, Table
+from posture_pipeline.schemas import (
+    MERGED_FINDINGS,
+    QUARANTINE,
+    RESOURCE_SEPARATOR,
+    SEPARATOR,
+    TIMESTAMP,
+    Table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from datetime import date
+    from datetime import date, datetime
 
 AWS_PROVIDER = "AWS"
 """The cloud that a resource belongs to, unless its finding says otherwise."""
@@ -247,7 +254,11 @@ _WORKFLOW_OF_STATE = {"NEW": "NEW", "RESOLVED": "RESOLVED"}
 
 
 def parse_pages(
-    pages: Iterable[tuple[int, bytes | memoryview]], *, day: date, shard: str
+    pages: Iterable[tuple[int, bytes | memoryview]],
+    *,
+    day: date,
+    shard: str,
+    collected_at: datetime | None = None,
 ) -> ParsedPages:
     """Reads pages into rows.
 
@@ -261,6 +272,7 @@ def parse_pages(
             a page is held on to when the next one is asked for.
         day: The snapshot's day.
         shard: Name of the shard the pages are from.
+        collected_at: When the snapshot was complete; null: it is not known.
 
     Returns:
         The findings, the unreadable records, and how many records there were. Nothing in the pages
@@ -270,7 +282,7 @@ def parse_pages(
     unreadable: list[_Unreadable] = []
     for page, body in pages:
         columns.add(page, _findings_of_page(page, body, columns.accounts, unreadable))
-    findings = _frame(columns, day=day, shard=shard)
+    findings = _frame(columns, day=day, shard=shard, collected_at=collected_at)
     return ParsedPages(findings, _quarantine(unreadable, day), findings.height + len(unreadable))
 
 
@@ -630,6 +642,9 @@ class _Columns:
         to["severity_original"].extend([each.original for each in severities])
         to["resource_id"].extend([each[0].id for each in resources])
         to["resource_type"].extend([each[0].type for each in resources])
+        to["more_resource_ids"].extend(
+            [_more_resources(each) if len(each) > 1 else None for each in resources]
+        )
         to["provider"].extend([each[0].provider for each in resources])
         to["resource_count"].extend([len(each.resources or ()) for each in findings])
         self._add_notes([each.note for each in findings])
@@ -684,11 +699,15 @@ _PLAIN = {
 """Columns that are a member of the finding as it is."""
 
 _DERIVED = frozenset(
-    {"date", "shard", "product", "rule_name", "consolidated", "standard_control_id"}
+    {"date", "shard", "collected_at", "product", "rule_name", "consolidated", "standard_control_id"}
 )
 """Columns made from others when the frame is."""
 
-_TIMESTAMPS = tuple(column.name for column in MERGED_FINDINGS.columns if column.dtype == TIMESTAMP)
+_TIMESTAMPS = tuple(
+    column.name
+    for column in MERGED_FINDINGS.columns
+    if column.dtype == TIMESTAMP and column.name not in _DERIVED
+)
 _COLLECTED: dict[str, pl.DataType | type[pl.DataType]] = {
     **{
         column.name: pl.String() if column.name in _TIMESTAMPS else column.dtype
@@ -705,6 +724,13 @@ def _standards(associated: list[_Associated]) -> str | None:
     """Ids such as standards/..., each once; AWS gives some of them as ARNs."""
     ids = [each.standards_id.rpartition(":")[2] for each in associated if each.standards_id]
     return SEPARATOR.join(dict.fromkeys(filter(None, ids))) or None
+
+
+def _more_resources(resources: Sequence[_Resource]) -> str | None:
+    """The ids after the first, each once."""
+    ids = dict.fromkeys(each.id for each in resources)
+    others = [each for each in ids if each and each != resources[0].id]
+    return RESOURCE_SEPARATOR.join(others) or None
 
 
 def _reasons(reasons: list[_Reason]) -> str | None:
@@ -736,7 +762,9 @@ def _severity(severity: _Severity) -> str | None:
     return next((name for floor, name in _SEVERITY_FLOORS if number >= floor), "INFORMATIONAL")
 
 
-def _frame(columns: _Columns, *, day: date, shard: str) -> pl.DataFrame:
+def _frame(
+    columns: _Columns, *, day: date, shard: str, collected_at: datetime | None
+) -> pl.DataFrame:
     """The rows of `merged_findings`."""
     collected = _with_products(columns.frame())
     of_config = pl.col("product") == CONFIG_PRODUCT
@@ -745,6 +773,7 @@ def _frame(columns: _Columns, *, day: date, shard: str) -> pl.DataFrame:
         *(parse_timestamps(collected[name]) for name in _TIMESTAMPS),
         date=pl.lit(day),
         shard=pl.lit(shard),
+        collected_at=pl.lit(collected_at, dtype=TIMESTAMP),
         record_state=pl.col("record_state").fill_null("ACTIVE"),
         provider=pl.col("provider").str.to_uppercase().fill_null(AWS_PROVIDER),
         config_rule_name=pl.coalesce("config_rule_name", pl.when(of_config).then("title")),

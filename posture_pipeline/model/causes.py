@@ -47,6 +47,7 @@ CAUSES: dict[str, str] = {
     "archived": "AWS archived the finding",
     "aged_out": "AWS deleted the finding because it was not updated for 90 days; not a fix",
     "rule_broken": "AWS archived the findings because their AWS Config rule broke; not a fix",
+    "check_stopped": "the check no longer runs, so its old finding does not count; not a fix",
     "carried_too_long": "carried forward as failing for as long as the settings allow; not a fix",
     "found_again": "the failure that was carried forward has a finding again",
     "account_silent": "the account sent no findings",
@@ -58,7 +59,15 @@ CAUSES: dict[str, str] = {
 """Every cause, and what it says to a person."""
 
 LOST_EVIDENCE = frozenset(
-    {"aged_out", "carried_too_long", "no_evidence", "account_silent", "archived", "rule_broken"}
+    {
+        "aged_out",
+        "carried_too_long",
+        "no_evidence",
+        "account_silent",
+        "archived",
+        "rule_broken",
+        "check_stopped",
+    }
 )
 """Causes of findings that are missing without being fixed."""
 
@@ -205,6 +214,9 @@ class Evidence:
             finding says that the rule could not be evaluated, see `is_lost_evidence`.
         not_applicable: PROBLEM columns of which a finding of the later day says that AWS Config
             does not evaluate the resource.
+        stale_before: PROBLEM columns that have a stale finding on the earlier day, see
+            `controls.with_staleness`.
+        stale_after: The same of the later day.
     """
 
     archived: pl.DataFrame
@@ -215,6 +227,8 @@ class Evidence:
     resources_after: pl.DataFrame
     broken_rules: pl.DataFrame = field(default_factory=lambda: _no_rows(CHECK))
     not_applicable: pl.DataFrame = field(default_factory=lambda: _no_rows(PROBLEM))
+    stale_before: pl.DataFrame = field(default_factory=lambda: _no_rows(PROBLEM))
+    stale_after: pl.DataFrame = field(default_factory=lambda: _no_rows(PROBLEM))
 
 
 def _no_rows(columns: list[str]) -> pl.DataFrame:
@@ -397,6 +411,11 @@ def vanished(changed: pl.DataFrame) -> pl.DataFrame:
     return changed.filter(pl.col("state_after") == ABSENT).select(PROBLEM)
 
 
+def appeared(changed: pl.DataFrame) -> pl.DataFrame:
+    """The problems without an active finding on the earlier day; columns of PROBLEM."""
+    return changed.filter(pl.col("state_before") == ABSENT).select(PROBLEM)
+
+
 # --- from problems to causes ------------------------------------------------------------------
 
 
@@ -436,6 +455,8 @@ def finding_causes(
     gone = (
         pl.when(pl.col("expected_before") & ~pl.col("expected_after"))
         .then(pl.lit("control_removed"))
+        .when("stale_after")
+        .then(pl.lit("check_stopped"))
         .when("rule_broken")
         .then(pl.lit("rule_broken"))
         .when("not_applicable")
@@ -466,6 +487,8 @@ def finding_causes(
         .then(pl.lit("suppressed"))
         .when(pl.col("state_after") == "UNKNOWN")
         .then(pl.lit("could_not_be_evaluated"))
+        .when("stale_before")
+        .then(pl.lit("evaluated_again"))
         .when(pl.col("state_after").is_in(FAILING))
         .then(pl.lit("new_failing_resource"))
         # AWS Config tells of changes only: a finding from before that passes now had failed.
@@ -557,6 +580,8 @@ def _with_evidence(
         "resource_deleted",
         "rule_broken",
         "not_applicable",
+        "stale_before",
+        "stale_after",
     )
     a_resource_came = (pl.col("state_before") == ABSENT).any().over(*PAIR, "region")
     was_stand_in = pl.col("resource_id").str.starts_with(STAND_IN) & (
@@ -572,6 +597,8 @@ def _with_evidence(
         .join(_flag(evidence.deleted_resources, "resource_deleted"), on=resource, how="left")
         .join(_flag(evidence.broken_rules, "rule_broken"), on=CHECK, how="left")
         .join(_flag(evidence.not_applicable, "not_applicable"), on=PROBLEM, how="left")
+        .join(_flag(evidence.stale_before, "stale_before"), on=PROBLEM, how="left")
+        .join(_flag(evidence.stale_after, "stale_after"), on=PROBLEM, how="left")
         .join(_counted(evidence.resources_before, "before"), on=resource, how="left")
         .join(_counted(evidence.resources_after, "after"), on=resource, how="left")
         .with_columns(
@@ -607,7 +634,9 @@ def _detail() -> pl.Expr:
         .then(suppressed.replace("", None))
         .when(pl.col("cause") == "could_not_be_evaluated")
         .then(pl.col("reason_codes_after").replace("", None))
-        .when(pl.col("cause").is_in(["aged_out", "carried_too_long", "no_evidence"]))
+        .when(
+            pl.col("cause").is_in(["aged_out", "carried_too_long", "no_evidence", "check_stopped"])
+        )
         .then(last_update)
         .when(pl.col("cause").is_in(["rule_broken", "not_applicable"]))
         .then(None)

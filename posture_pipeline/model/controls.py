@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from posture_pipeline.model.filters import filter_expression
-from posture_pipeline.schemas import SEPARATOR
+from posture_pipeline.schemas import RESOURCE_SEPARATOR, SEPARATOR
 
 if TYPE_CHECKING:
     from posture_pipeline.settings import Report
@@ -35,6 +35,9 @@ NOT_APPLICABLE = "NOT_APPLICABLE"
 
 RULESETS = frozenset({"cis-aws-foundations-benchmark/v/1.2.0"})
 """Standards whose id starts with `ruleset/`; all others start with `standards/`."""
+
+_MOST_OLD = 0.5
+"""Share of old findings up to which an account and region counts as one where checks run."""
 
 _PACK_SUFFIX = r"-conformance-pack-[a-z0-9]{6,}"
 _ORGANIZATION_RULE = r"^OrgConfigRule-(.+)-[a-z0-9]{8}"
@@ -122,33 +125,97 @@ def parse_standard_control(text: str) -> StandardControl | None:
 
 
 def findings_of_report(
-    findings: pl.LazyFrame, report: Report, expected: pl.DataFrame
+    findings: pl.LazyFrame, report: Report, expected: pl.DataFrame, *, keep_stale: bool = False
 ) -> pl.LazyFrame:
-    """The findings that belong to a report, each with the control it counts for.
+    """The findings that belong to a report, a row for each control and resource they count for.
 
-    Findings that are no evidence are left out, see `is_evidence`. Compliance, record state and
-    workflow are not looked at otherwise: archived and suppressed findings are among the rows.
+    Findings that are no evidence are left out: NOT_APPLICABLE ones, see `is_evidence`, and stale
+    ones, see `with_staleness`. Compliance, record state and workflow are not looked at otherwise:
+    archived and suppressed findings are among the rows.
 
     Args:
-        findings: Columns of `schemas.ACCOUNT_FINDINGS`.
+        findings: Columns of `schemas.ACCOUNT_FINDINGS`: every active finding of the accounts, since
+            the others tell which are stale.
         report: The report.
         expected: Its controls: `control_id` and, for a standard, `standard_control_ids`.
+        keep_stale: Keeps the stale findings, so that they can be counted as such.
 
     Returns:
-        The findings' columns and `control_id` (String). A finding of a per-standard rule that maps
-        to two controls is there twice.
+        The findings' columns, `control_id` (String), `stale` and `first_resource` (Boolean: false
+        in the rows that a finding has for its second and further resources). A finding of a
+        per-standard rule that maps to two controls is there twice.
     """
-    findings = findings.filter(is_evidence())
+    findings = with_staleness(findings.filter(is_evidence()), report)
+    if not keep_stale:
+        findings = findings.filter(~pl.col("stale"))
     if report.filter is not None:
         findings = findings.filter(filter_expression(report.filter))
     if report.standard is None:
-        return _rule_findings(findings, expected)
+        return by_resource(_rule_findings(findings, expected))
     kinds = _kinds(findings, report.standard)
     of_standard = findings.filter(pl.col("standards").is_in(kinds["standards"].implode()))
-    with_control = _with_control_id(of_standard, expected)
+    with_control = by_resource(_with_control_id(of_standard, expected))
     if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
+
+
+def with_staleness(findings: pl.LazyFrame, report: Report) -> pl.LazyFrame:
+    """Marks the findings of checks that no longer run.
+
+    Security Hub runs every check at least daily, and judges a control by the findings of the
+    previous 24 hours (user guide, controls-overall-status). A control finding of a standard is
+    stale if it was not updated for `stale_after` before the snapshot was complete, while at least
+    half of Security Hub's control findings in its account and region were: there the checks run.
+    Where most are old, no check runs, which says nothing of any one control. AWS Config updates its
+    findings only when compliance changes, so these are never stale.
+
+    Args:
+        findings: Columns of `schemas.ACCOUNT_FINDINGS`: every active finding of the accounts.
+        report: The report, with its `stale_after`.
+
+    Returns:
+        The findings and `stale` (Boolean, never null).
+    """
+    if report.standard is None or report.stale_after is None:
+        return findings.with_columns(stale=pl.lit(value=False))
+    own = (pl.col("product") == SECURITY_HUB_PRODUCT) & (pl.col("record_state") == "ACTIVE")
+    seen = pl.max_horizontal("updated_at", "last_observed_at")
+    old = (pl.col("collected_at") - seen > report.stale_after).fill_null(value=False)
+    place = ["account_id", "region"]
+    running = (
+        findings.filter(own)
+        .group_by(place)
+        .agg(_old=old.mean())
+        .select(*place, _checks_run=pl.col("_old") <= _MOST_OLD)
+    )
+    return (
+        findings.join(running, on=place, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(stale=(own & old & pl.col("_checks_run")).fill_null(value=False))
+        .drop("_checks_run")
+    )
+
+
+def by_resource(findings: pl.LazyFrame) -> pl.LazyFrame:
+    """A row for each resource that a finding names: most findings name one.
+
+    Returns:
+        The findings with `first_resource`; `resource_id` is the resource of the row.
+    """
+    several = pl.col("more_resource_ids").is_not_null()
+    rows = findings.with_columns(first_resource=pl.lit(value=True))
+    # Hardly any control finding names several: days without them pay for nothing more.
+    if not findings.select(several.any()).collect(engine="streaming").item():
+        return rows
+    more = (
+        findings.filter(several)
+        .with_columns(
+            resource_id=pl.col("more_resource_ids").str.split(RESOURCE_SEPARATOR),
+            first_resource=pl.lit(value=False),
+        )
+        .explode("resource_id")
+    )
+    return pl.concat([rows, more.select(rows.collect_schema().names())])
 
 
 def is_evidence() -> pl.Expr:

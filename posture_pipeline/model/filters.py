@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from posture_pipeline.schemas import SEPARATOR, TIMESTAMP
+from posture_pipeline.schemas import RESOURCE_SEPARATOR, SEPARATOR, TIMESTAMP
 
 MAX_ATTRIBUTES = 10
 """Attributes in one filter (GetFindings, Filters)."""
@@ -39,19 +39,19 @@ TEXT_COLUMNS = {
     "ProductName": "product_name",
     "RecordState": "record_state",
     "Region": "region",
-    "ResourceId": "resource_id",
     "ResourceType": "resource_type",
     "SeverityLabel": "severity_label",
     "Title": "title",
     "WorkflowStatus": "workflow_status",
 }
-"""Attributes of one text, and their columns. Of several resources the first is stored."""
+"""Attributes of one text, and their columns. Of several resources the first's type is stored."""
 
 LIST_COLUMNS = {
-    "ComplianceAssociatedStandardsId": ("standards", SEPARATOR),
-    "Type": ("types", " | "),
+    "ComplianceAssociatedStandardsId": (("standards", SEPARATOR),),
+    "ResourceId": (("resource_id", None), ("more_resource_ids", RESOURCE_SEPARATOR)),
+    "Type": (("types", " | "),),
 }
-"""Attributes of several texts: their column and what joins the texts in it."""
+"""Attributes of several texts: their columns, and what joins the texts in each."""
 
 DATE_COLUMNS = {
     "CreatedAt": "created_at",
@@ -143,13 +143,27 @@ def _positive(attribute: str, condition: Mapping[str, Any]) -> pl.Expr:
     holds = _POSITIVE[_NEGATIVE.get(comparison, comparison)]
     value = condition["Value"]
     if attribute in LIST_COLUMNS:
-        name, joined_by = LIST_COLUMNS[attribute]
-        any_holds = pl.col(name).str.split(joined_by).list.eval(holds(pl.element(), value))
-        return any_holds.list.any().fill_null(value=False)
+        return reduce(
+            or_,
+            [
+                _any_holds(pl.col(name), joined_by, lambda text: holds(text, value))
+                for name, joined_by in LIST_COLUMNS[attribute]
+            ],
+        )
     name = (
         MAP_COLUMNS[attribute, condition["Key"]] if "Key" in condition else TEXT_COLUMNS[attribute]
     )
     return holds(pl.col(name), value).fill_null(value=False)
+
+
+def _any_holds(
+    column: pl.Expr, joined_by: str | None, holds: Callable[[pl.Expr], pl.Expr]
+) -> pl.Expr:
+    if joined_by is None:
+        return holds(column).fill_null(value=False)
+    return (
+        column.str.split(joined_by).list.eval(holds(pl.element())).list.any().fill_null(value=False)
+    )
 
 
 def _date_matches(column: pl.Expr, condition: Mapping[str, Any]) -> pl.Expr:

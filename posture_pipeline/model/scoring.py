@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 METHOD_VERSION = "3"
 """Raised when the same findings would give another score. 2: failures that aged out of Security Hub
-are carried forward; scores of which findings are missing are withheld. 3: NOT_APPLICABLE is no
-evidence."""
+are carried forward; scores of which findings are missing are withheld. 3: NOT_APPLICABLE
+and stale findings are no evidence; every resource of a finding counts."""
 
 COLLECT_FAILING = "failing"
 """The collect mode that leaves PASSED findings out; the other one is `all`."""
@@ -78,6 +78,11 @@ _SCORED_BY = (
     "workflow_status",
     "compliance_status",
     "resource_id",
+    "more_resource_ids",
+    "product",
+    "updated_at",
+    "last_observed_at",
+    "collected_at",
 )
 """Columns of findings that decide the status of a control, whatever the report's filter."""
 
@@ -86,6 +91,7 @@ _COUNTS = (
     "failed_findings",
     "unknown_findings",
     "suppressed_findings",
+    "stale_findings",
     "passed_resources",
     "failed_resources",
     "unknown_resources",
@@ -198,7 +204,7 @@ def control_status_of_reports(
     for report in reports:
         controls = expected.filter(pl.col("report") == report.name)
         counts = control_counts(
-            findings_of_report(findings, report, controls),
+            findings_of_report(findings, report, controls, keep_stale=True),
             carried.filter(pl.col("report") == report.name),
         ).collect(engine="streaming")
         tables.append(_status_rows(report, controls, counts, scored, day=day, collect=collect))
@@ -238,34 +244,39 @@ def _status_rows(
 def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFrame:
     """Counts the findings of each control in each account; archived ones are ignored.
 
+    Suppressed findings, and stale ones, are counted as such only.
+
     A resource counts once in an account, whatever its regions: as failed if a finding of it failed
     or a failure of it is carried, else as unknown if one could not be evaluated, else as passed.
 
     Args:
-        findings: Columns of `schemas.ACCOUNT_FINDINGS` and `control_id`.
+        findings: As `controls.findings_of_report` gives them, the stale ones too.
         carried: Rows of `schemas.CARRIED_FAILURES` of the same report.
 
     Returns:
         account_id, control_id and the counts of `schemas.CONTROL_STATUS`, for every control with an
         active finding or a carried failure in an account.
     """
-    suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
+    first, stale = pl.col("first_resource"), pl.col("stale")
+    suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED") & ~stale
     passed = pl.col("compliance_status").eq_missing("PASSED")
     failed = pl.col("compliance_status").eq_missing("FAILED")
+    counts = ~suppressed & ~stale
     # Hashes are counted twice as fast as texts.
     region = pl.col("region")
     resource = pl.col("resource_id").fill_null("").hash()
     active = findings.filter(pl.col("record_state") == "ACTIVE").select(
         "account_id",
         "control_id",
-        _region=pl.when(~suppressed & region.is_not_null()).then(region.hash()),
-        _suppressed=suppressed,
-        _passed=passed & ~suppressed,
-        _failed=failed & ~suppressed,
-        _unknown=~passed & ~failed & ~suppressed,
-        _resource=pl.when(~suppressed).then(resource),
-        _not_passed=pl.when(~passed & ~suppressed).then(resource),
-        _failing=pl.when(failed & ~suppressed).then(resource),
+        _region=pl.when(counts & region.is_not_null()).then(region.hash()),
+        _suppressed=suppressed & first,
+        _stale=stale & first,
+        _passed=passed & counts & first,
+        _failed=failed & counts & first,
+        _unknown=~passed & ~failed & counts & first,
+        _resource=pl.when(counts).then(resource),
+        _not_passed=pl.when(~passed & counts).then(resource),
+        _failing=pl.when(failed & counts).then(resource),
         _carried=pl.lit(value=False),
     )
     none, no, yes = pl.lit(None, pl.UInt64), pl.lit(value=False), pl.lit(value=True)
@@ -274,6 +285,7 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
         "control_id",
         _region=none,
         _suppressed=no,
+        _stale=no,
         _passed=no,
         _failed=no,
         _unknown=no,
@@ -288,6 +300,7 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
         failed_findings=pl.col("_failed").sum().cast(pl.Int64),
         unknown_findings=pl.col("_unknown").sum().cast(pl.Int64),
         suppressed_findings=pl.col("_suppressed").sum().cast(pl.Int64),
+        stale_findings=pl.col("_stale").sum().cast(pl.Int64),
         regions=_distinct("_region").cast(pl.Int32),
         failed_resources=_distinct("_failing"),
         passed_resources=_distinct("_resource") - _distinct("_not_passed"),
@@ -314,7 +327,8 @@ def reporting_accounts(findings: pl.LazyFrame) -> pl.LazyFrame:
 def may_be_assumed(report: Report, collect: str) -> pl.Expr:
     """Whether a control without a counted finding passes, if the account reports."""
     if collect == COLLECT_FAILING:
-        return pl.lit(value=True)
+        # A stale failure proves that the control did not pass when it was last checked.
+        return pl.col("stale_findings") == 0
     if report.kind == "standard":
         return pl.lit(value=False)
     return pl.col("suppressed_findings") == 0
@@ -600,6 +614,7 @@ _TOTALS = (
     "failed_medium",
     "failed_low",
     "suppressed_findings",
+    "stale_findings",
     "passed_resources",
     "failed_resources",
     "controls_with_data",
@@ -635,6 +650,7 @@ def _totals(controls: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:
         failed_medium=failed_where(severity == "MEDIUM"),
         failed_low=failed_where(severity.is_in(rated).fill_null(value=False).not_()),
         suppressed_findings=pl.col("suppressed_findings").sum(),
+        stale_findings=pl.col("stale_findings").sum(),
         passed_resources=pl.col("passed_resources").sum(),
         failed_resources=pl.col("failed_resources").sum(),
         controls_with_data=(pl.col("basis") == "findings").sum().cast(pl.Int32),

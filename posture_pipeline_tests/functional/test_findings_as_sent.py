@@ -88,3 +88,24 @@ def test_standards_named_by_arn_count(tmp_path: Path, instance: dg.DagsterInstan
     assert days.score(FIRST, "fsbp") == pytest.approx(100 / 3)
     status = days.read(CONTROL_STATUS, FIRST)
     assert set(status.filter(pl.col("status") == "FAILED")["control_id"]) == {"S3.1", "S3.2"}
+
+
+def test_the_finding_of_a_check_that_stopped_is_shown_and_not_called_fixed(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance)
+    for day in (FIRST, THIRD):
+        fresh = [
+            control_finding("S3.2", "PASSED", more, on=day, Resources=[{"Id": more}, {"Id": "x"}])
+            for more in ("b1", "b2")
+        ]
+        days.store(day, [*fresh, control_finding("S3.1", "FAILED", on=FIRST)])
+    assert (days.score(FIRST, "fsbp"), days.score(THIRD, "fsbp")) == (50.0, 100.0)
+    status = days.read(CONTROL_STATUS, THIRD).sort("control_id")
+    columns = ("control_id", "status", "stale_findings", "passed_findings", "passed_resources")
+    assert status.select(columns).rows() == [
+        ("S3.1", "NO_DATA", 1, 0, 0),
+        ("S3.2", "PASSED", 0, 2, 3),
+    ]
+    changes = days.read(FINDING_CHANGES, THIRD)
+    assert changes.select("control_id", "cause").rows() == [("S3.1", "check_stopped")]

@@ -524,3 +524,18 @@ def test_standards_named_by_arn_count_like_those_named_by_id() -> None:
         associated = [{"StandardsId": each} for each in named]
         found = row(Compliance={"AssociatedStandards": associated})
         assert found["standards"] == "standards/x/v/1.0.0 ruleset/cis/v/1.2.0"
+
+
+def test_the_other_resources_of_a_finding_are_kept_each_once() -> None:
+    resources = [{"Id": each} for each in ("a", "b 1", "a", "c", "b 1", None)]
+    found = row(Resources=resources)
+    assert (found["resource_id"], found["more_resource_ids"]) == ("a", "b 1\nc")
+    for few in ([{"Id": "a"}], [{"Id": "a"}, {"Id": "a"}], []):
+        assert row(Resources=few)["more_resource_ids"] is None
+
+
+def test_every_finding_says_when_its_snapshot_was_complete() -> None:
+    body = json.dumps({"Findings": [LEAST]}).encode()
+    moment = datetime(2026, 11, 23, 6, tzinfo=UTC)
+    parsed = parse_pages([(0, body)], day=DAY, shard="0", collected_at=moment)
+    assert parsed.findings["collected_at"].to_list() == [moment]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -207,6 +207,107 @@ def test_a_rule_that_could_not_be_evaluated_is_unknown_all_the_same() -> None:
     for kind in ("COMPLIANT", "NON_COMPLIANT", "INSUFFICIENT_DATA", None):
         row = rule("a", "NOT_AVAILABLE", config_compliance_type=kind)
         assert statuses([row], controls("a", report=PACK), PACK)["status"][0] == "UNKNOWN"
+
+
+def updated(hours: float, control: str = "S3.1", status: str = "FAILED", **more: Any) -> Any:
+    """A control finding that was updated so many hours before the snapshot was complete."""
+    times = {"updated_at": COLLECTED_AT - timedelta(hours=hours), "collected_at": COLLECTED_AT}
+    return finding(control, status, product="aws/securityhub", **times) | more
+
+
+FRESH = updated(5, "S3.2", "PASSED")
+
+
+def test_a_stale_finding_beside_fresh_ones_is_kept_and_not_scored() -> None:
+    score = score_of([updated(72), FRESH], controls("S3.1", "S3.2"))
+    assert (score["score"], score["no_data"], score["stale_findings"]) == (100.0, 1, 1)
+    assert (score["findings"], score["failed_findings"], score["failed_resources"]) == (1, 0, 0)
+    both = [updated(72), updated(5, resource_id="other"), FRESH]
+    assert score_of(both, controls("S3.1", "S3.2"))["score"] == 50.0
+
+
+@pytest.mark.parametrize(
+    ("row", "others"),
+    [
+        (updated(36), [FRESH]),
+        (updated(72), [FRESH | {"region": "us-east-1"}]),
+        (updated(72), [FRESH | {"account_id": TWO}]),
+        (updated(72), [FRESH, updated(72, resource_id="b"), updated(72, resource_id="c")]),
+        (updated(72) | {"last_observed_at": COLLECTED_AT}, [FRESH]),
+        (updated(72) | {"updated_at": None}, [FRESH]),
+        (updated(72) | {"product": "prowler/prowler"}, [FRESH]),
+        (updated(72), [FRESH | {"product": "aws/config"}]),
+    ],
+    ids=[
+        "not older than that",
+        "the fresh one is in another region",
+        "the fresh one is of another account",
+        "most are old, so no check runs",
+        "it was observed since",
+        "nobody knows how old it is",
+        "another product need not check daily",
+        "only another product is fresh",
+    ],
+)
+def test_an_old_finding_is_scored_unless_the_checks_beside_it_run(
+    row: dict[str, Any], others: list[dict[str, Any]]
+) -> None:
+    found = statuses([row, *others], controls("S3.1"), known=accounts(ONE, TWO))
+    of_row = found.filter(pl.col("account_id") == ONE).row(0, named=True)
+    assert (of_row["status"], of_row["stale_findings"]) == ("FAILED", 0)
+
+
+def test_findings_of_config_are_never_stale() -> None:
+    row = rule("a", updated_at=COLLECTED_AT - timedelta(days=80), collected_at=COLLECTED_AT)
+    rows = [row | {"product": "aws/config"}, FRESH]
+    assert statuses(rows, controls("a", report=PACK), PACK)["status"].to_list() == ["FAILED"]
+
+
+def test_when_a_finding_is_stale_is_a_setting_and_changes_the_hash_of_standards_alone() -> None:
+    for hours, status in ((24, "NO_DATA"), (71, "NO_DATA"), (73, "FAILED"), (None, "FAILED")):
+        after = None if hours is None else timedelta(hours=hours)
+        report = STANDARD.model_copy(update={"stale_after": after})
+        found = statuses([updated(72), FRESH], controls("S3.1", report=report), report)
+        assert found["status"].to_list() == [status]
+        assert report.score_hash(90) != STANDARD.score_hash(90)
+        assert report.settings_hash == STANDARD.settings_hash
+    pack = PACK.model_copy(update={"stale_after": None})
+    assert pack.score_hash(90) == PACK.score_hash(90)
+
+
+def test_a_stale_failure_is_not_assumed_to_pass_where_passed_findings_are_not_collected() -> None:
+    found = statuses([updated(72), FRESH], controls("S3.1"), collect="failing")
+    assert found["status"].to_list() == ["NO_DATA"]
+
+
+def test_every_resource_of_a_finding_counts_and_the_finding_once() -> None:
+    failing = finding("S3.1", "FAILED", more_resource_ids="b 1\nb 2")
+    passing = finding("S3.2", more_resource_ids="b 1")
+    score = score_of([failing, passing], controls("S3.1", "S3.2"))
+    assert (score["findings"], score["failed_findings"]) == (2, 1)
+    assert (score["failed_resources"], score["passed_resources"]) == (3, 2)
+    assert score["resource_score"] == 40.0
+
+
+@given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), max_size=4), st.randoms())
+def test_resources_count_the_same_in_one_finding_as_in_several(
+    groups: list[set[str]], random: Any
+) -> None:
+    """But for the number of findings."""
+    joined, alone = [], []
+    for group in groups:
+        first, *others = sorted(group)
+        status = random.choice(["PASSED", "FAILED", "WARNING"])
+        joined.append(
+            finding("S3.1", status, resource_id=first)
+            | {"more_resource_ids": "\n".join(others) or None}
+        )
+        alone += [finding("S3.1", status, resource_id=each) for each in group]
+    one, other = (
+        statuses(rows, controls("S3.1")).select("status", pl.col("^.*_resources$"))
+        for rows in (joined, alone)
+    )
+    assert_frame_equal(one, other)
 
 
 def test_a_failing_rule_that_is_not_in_the_pack_does_not_change_the_score() -> None:
