@@ -1,7 +1,8 @@
 """What the organization is checked against: standards, controls, Config rules, resource types.
 
 Read once from `controls.csv` (ids, severities, standards and rule names are AWS's facts, the titles
-are ours). Nothing here depends on an account or a day.
+are ours); the largest standards have more controls in AWS than here. Nothing here depends on an
+account or a day.
 """
 
 from __future__ import annotations
@@ -15,14 +16,26 @@ FSBP = "standards/aws-foundational-security-best-practices/v/1.0.0"
 CIS_1_2 = "ruleset/cis-aws-foundations-benchmark/v/1.2.0"
 CIS_1_4 = "standards/cis-aws-foundations-benchmark/v/1.4.0"
 CIS_3_0 = "standards/cis-aws-foundations-benchmark/v/3.0.0"
+CIS_5_0 = "standards/cis-aws-foundations-benchmark/v/5.0.0"
 NIST_800_53 = "standards/nist-800-53/v/5.0.0"
+NIST_800_171 = "standards/nist-800-171/v/2.0.0"
+PCI_4_0_1 = "standards/pci-dss/v/4.0.1"
+TAGGING = "standards/aws-resource-tagging-standard/v/1.0.0"
+AI = "standards/ai-security-best-practices/v/1.0.0"
+CONTROL_TOWER = "standards/service-managed-aws-control-tower/v/1.0.0"
 
 STANDARDS = {
     FSBP: "AWS Foundational Security Best Practices v1.0.0",
     CIS_1_2: "CIS AWS Foundations Benchmark v1.2.0",
     CIS_1_4: "CIS AWS Foundations Benchmark v1.4.0",
     CIS_3_0: "CIS AWS Foundations Benchmark v3.0.0",
+    CIS_5_0: "CIS AWS Foundations Benchmark v5.0.0",
     NIST_800_53: "NIST Special Publication 800-53 Revision 5",
+    NIST_800_171: "NIST Special Publication 800-171 Revision 2",
+    PCI_4_0_1: "PCI DSS v4.0.1",
+    TAGGING: "AWS Resource Tagging Standard v1.0.0",
+    AI: "AI Security Best Practices v1.0.0",
+    CONTROL_TOWER: "Service-Managed Standard: AWS Control Tower",
 }
 ENABLED_STANDARDS = (FSBP, CIS_1_2, CIS_1_4, CIS_3_0)
 """The standards that the hub has enabled; the others can be described, and have no findings."""

@@ -15,6 +15,7 @@ from posture_pipeline.simulation.catalogue import (
     CONFIG_RULES,
     CONFORMANCE_PACK,
     FSBP,
+    NIST_800_53,
     RESOURCE_TYPES,
     SEVERITY_NUMBERS,
     Control,
@@ -117,7 +118,7 @@ def _control_constants(control_id: str) -> dict[str, Any]:
         if standard != FSBP:
             title = standard_path(standard).replace("/v/", " v")
             related += [f"{title}/{rule}" for rule in control.rules_of(standard)]
-    if any("nist" in s for s in control.standards):
+    if NIST_800_53 in control.standards:
         number = stable_hash.number(control_id)
         related += [f"NIST.800-53.r5 {['AC', 'CM', 'SC', 'SI'][number % 4]}-{number % 17 + 1}"]
     url = f"https://docs.aws.amazon.com/console/securityhub/{control_id}/remediation"

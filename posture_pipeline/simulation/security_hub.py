@@ -13,6 +13,7 @@ from posture_pipeline.simulation import page_tokens, stable_hash
 from posture_pipeline.simulation.accounts import HUB_ENABLED
 from posture_pipeline.simulation.aws_errors import ServiceError, invalid_input
 from posture_pipeline.simulation.catalogue import (
+    CONTROL_TOWER,
     DISABLED_ASSOCIATIONS,
     DISABLED_CONTROLS,
     DISABLED_IN_AUDIT,
@@ -406,6 +407,7 @@ class SecurityHub:
                 "Name": name,
                 "Description": f"Controls of {name}, simulated.",
                 "EnabledByDefault": standard == FSBP,
+                **_managed_by(standard),
             }
             for standard, name in STANDARDS.items()
         ]
@@ -687,6 +689,13 @@ def _in_region(compiled: CompiledFilter, region: str) -> CompiledFilter:
 
 def _standard_or_none(arn: str, region: str) -> str | None:
     return next((s for s in STANDARDS if standard_arn(s, region) == arn), None)
+
+
+def _managed_by(standard: str) -> dict[str, Any]:
+    """Return who manages a standard, if it is a service."""
+    if standard != CONTROL_TOWER:
+        return {}
+    return {"StandardsManagedBy": {"Company": "AWS", "Product": "Control Tower"}}
 
 
 def _product_name(product_arn: str) -> str:

@@ -456,6 +456,42 @@ def test_associations_say_what_is_enabled_in_the_audit_account(server: Simulatio
     assert len([d for p in pages for d in p["SecurityControlDefinitions"]]) == 42
 
 
+@pytest.mark.parametrize(
+    ("standard", "count", "example"),
+    [
+        ("cis-aws-foundations-benchmark/v/5.0.0", 40, "RDS.15"),
+        ("pci-dss/v/4.0.1", 82, "EC2.13"),
+        ("nist-800-171/v/2.0.0", 44, "GuardDuty.1"),
+        ("aws-resource-tagging-standard/v/1.0.0", 18, "EC2.33"),
+        ("ai-security-best-practices/v/1.0.0", 4, "BedrockAgentCore.1"),
+        ("service-managed-aws-control-tower/v/1.0.0", 114, "CodeBuild.1"),
+    ],
+)
+def test_todays_standards_can_be_described_and_are_not_enabled(
+    server: SimulationServer, standard: str, count: int, example: str
+) -> None:
+    server.set_clock(NOW + dt.timedelta(days=5))
+    hub = client(server, "securityhub")
+    arn = f"arn:aws:securityhub:eu-west-1::standards/{standard}"
+    described = [
+        s for page in hub.get_paginator("describe_standards").paginate() for s in page["Standards"]
+    ]
+    (found,) = [s for s in described if s["StandardsArn"] == arn]
+    managed = found.get("StandardsManagedBy", {}).get("Product")
+    assert managed == ("Control Tower" if "control-tower" in standard else None)
+    enabled = hub.get_enabled_standards()["StandardsSubscriptions"]
+    assert arn not in {s["StandardsArn"] for s in enabled}
+    pages = hub.get_paginator("list_security_control_definitions").paginate(StandardsArn=arn)
+    listed = [d["SecurityControlId"] for p in pages for d in p["SecurityControlDefinitions"]]
+    assert example in listed
+    assert len(listed) == count
+    pair = {"SecurityControlId": example, "StandardsArn": arn}
+    (detail,) = hub.batch_get_standards_control_associations(StandardsControlAssociationIds=[pair])[
+        "StandardsControlAssociationDetails"
+    ]
+    assert detail["AssociationStatus"] == "DISABLED"
+
+
 def test_the_rules_of_a_standard_come_under_its_own_numbers(server: SimulationServer) -> None:
     hub = client(server, "securityhub")
     subscriptions = hub.get_enabled_standards()["StandardsSubscriptions"]
