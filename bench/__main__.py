@@ -43,7 +43,7 @@ million in any case, nor a second day."""
 BYTES_A_FINDING = 2_000
 """Of disk, for two days of pages and every table, the large ones several times."""
 ASIDE = "aside"
-MADE = ("raw_finding_pages", "organization_accounts", "expected_controls")
+MADE = ("raw_finding_pages", "organization_accounts", "listed_controls")
 """Tables that the step `make` writes: all others are made from them."""
 
 

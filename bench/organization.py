@@ -17,8 +17,7 @@ import polars as pl
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.collection import PAGES_PER_FILE, ShardPosition
-from posture_pipeline.model.expected import controls_of_settings
-from posture_pipeline.schemas import EXPECTED_CONTROLS, ORGANIZATION_ACCOUNTS
+from posture_pipeline.schemas import LISTED_CONTROLS, ORGANIZATION_ACCOUNTS
 from posture_pipeline.settings import Report, Settings
 
 FIRST_DAY = date(2026, 11, 22)
@@ -110,7 +109,7 @@ def make(lake: Lake, size: Size, day: date) -> Commit:
             }
         ),
     )
-    lake.replace(EXPECTED_CONTROLS, day, _expected(day))
+    lake.replace(LISTED_CONTROLS, day, _listed(day))
     kinds = _kinds(day)
     writer = RawPagesWriter(lake, day)
     names_of_shards = []
@@ -133,27 +132,24 @@ def _account_name(number: int) -> str:
     return f"acme-team-{number // len(_ENVIRONMENTS)}-{_ENVIRONMENTS[number % len(_ENVIRONMENTS)]}"
 
 
-def _expected(day: date) -> pl.DataFrame:
-    of_standards = [
+def _listed(day: date) -> pl.DataFrame:
+    rows = [
         {
             "date": day,
-            "report": report.name,
+            "definition": report.definition,
             "report_kind": report.kind,
             "control_id": control,
             "title": f"Control {control}",
             "severity": _severity(number)[0],
             "enabled": True,
             "source": "security_hub",
-            "as_of": day,
         }
         for report in REPORTS
         if report.standard
         for number, control in enumerate(_CONTROL_IDS)
         if report.standard == FSBP or number % 5 == 0
     ]
-    return pl.concat(
-        [EXPECTED_CONTROLS.cast(pl.DataFrame(of_standards)), controls_of_settings(REPORTS, day)]
-    )
+    return LISTED_CONTROLS.cast(pl.DataFrame(rows))
 
 
 _CONTROL_IDS = tuple(

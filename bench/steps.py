@@ -81,8 +81,9 @@ class Place:
 
 def _make(place: Place) -> Result:
     """The data of a size, where they are not there yet."""
+    from posture_pipeline.lake import snapshot
     from posture_pipeline.lake.store import Lake
-    from posture_pipeline.schemas import EXPECTED_CONTROLS, RAW_FINDING_PAGES
+    from posture_pipeline.schemas import RAW_FINDING_PAGES
 
     lake = Lake(place.settings.lake)
     began = time.perf_counter()
@@ -90,7 +91,7 @@ def _make(place: Place) -> Result:
     for day in days:
         if lake.commit_of(RAW_FINDING_PAGES, day) is None:
             make(lake, place.size, day)
-    expected = lake.read(EXPECTED_CONTROLS, FIRST_DAY)
+    expected = snapshot.expected_on(lake, REPORTS, FIRST_DAY).controls
     controls = [
         {
             "report": report.name,

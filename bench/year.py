@@ -115,7 +115,8 @@ def make(lake: Lake, size: Size) -> Iterator[date]:
             continue
         now = _day(size, day, status, accounts, expected)
         lake.replace(ORGANIZATION_ACCOUNTS, day, accounts)
-        lake.replace(EXPECTED_CONTROLS, day, expected)
+        definitions = {"definitions": [each.definition for each in reports_of(size)]}
+        lake.replace(EXPECTED_CONTROLS, day, expected, definitions)
         lake.replace(CONTROL_STATUS, day, now.control_status)
         lake.replace(ACCOUNT_SCORES, day, now.accounts)
         lake.replace(WORKLOAD_SCORES, day, now.workloads)
@@ -161,7 +162,11 @@ def _expected(size: Size) -> pl.DataFrame:
         }
     )
     reports = pl.DataFrame(
-        {"report": [each.name for each in reports_of(size)], "report_kind": "custom_rules"}
+        {
+            "report": [each.name for each in reports_of(size)],
+            "report_kind": "custom_rules",
+            "definition": [each.definition for each in reports_of(size)],
+        }
     )
     missing = {
         column.name: pl.lit(None, dtype=column.dtype)

@@ -22,6 +22,7 @@ from posture_pipeline.model.consistency import (
     missing_or_double_accounts,
     unexplained_moves,
 )
+from posture_pipeline.model.expected import KEPT_UNTIL_READY
 from posture_pipeline.model.reconcile import differences_without_reason
 from posture_pipeline.partitions import day_of
 from posture_pipeline.schemas import (
@@ -30,6 +31,7 @@ from posture_pipeline.schemas import (
     AWS_COMPLIANCE,
     CONTROL_STATUS,
     EXCEPTIONS,
+    EXPECTED_CONTROLS,
     FINDING_CHANGES,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
@@ -167,6 +169,55 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
         return _nothing_left_out(lake, ORGANIZATION_ACCOUNTS, day_of(context), "accounts")
+
+    @dg.asset_check(
+        asset=EXPECTED_CONTROLS.name,
+        partitions_def=daily,
+        description="AWS could list the controls of every report.",
+    )
+    @checked_by_day
+    def every_report_knows_its_controls(
+        day: date,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.AssetCheckResult:
+        withheld = snapshot.withheld_of(lake, settings.reports, day)
+        unlisted = snapshot.listing_of(lake, day).unlisted
+        not_ready = {
+            report.name: f"{unlisted[report.definition].reason} {KEPT_UNTIL_READY}"
+            for report in settings.reports
+            if report.name not in withheld
+            and report.definition in unlisted
+            and unlisted[report.definition].kind == "not_ready"
+        }
+        wrong = {**withheld, **not_ready}
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=" ".join(
+                f"{name} ({'no score today' if name in withheld else 'scored'}): {reason}"
+                for name, reason in wrong.items()
+            )
+            or "The controls of every report are known.",
+            metadata={"wrong": len(wrong), "withheld": sorted(withheld)},
+        )
+
+    @dg.asset_check(
+        asset=FINDING_CHANGES.name,
+        partitions_def=daily,
+        description="No failure vanished without evidence of why.",
+    )
+    @checked_by_day
+    def no_failure_vanished_without_evidence(
+        day: date, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        gone = (pl.col("status_before") == "FAILED") & (pl.col("cause") == "no_evidence")
+        return _none_wrong(
+            lake.read(FINDING_CHANGES, day).filter(gone),
+            ["report", "account_id", "region", "control_id", "resource_id"],
+            what="failures are gone, and nothing that was collected says why",
+            severity=dg.AssetCheckSeverity.WARN,
+        )
 
     @dg.asset_check(
         asset=ACCOUNT_SCORES.name,
@@ -424,6 +475,8 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         few_records_are_quarantined,
         account_files_hold_every_finding,
         accounts_could_be_listed,
+        every_report_knows_its_controls,
+        no_failure_vanished_without_evidence,
         every_account_is_scored_once,
         accounts_have_a_workload,
         no_account_is_silent,

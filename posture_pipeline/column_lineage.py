@@ -14,6 +14,7 @@ from posture_pipeline.schemas import (
     CONTROL_STATUS,
     EXPECTED_CONTROLS,
     FINDING_CHANGES,
+    LISTED_CONTROLS,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
@@ -73,6 +74,10 @@ _SCORES = {
 
 COLUMN_LINEAGE: Mapping[str, Mapping[str, tuple[Source, ...]]] = {
     ACCOUNT_FINDINGS.name: _same(MERGED_FINDINGS, ACCOUNT_FINDINGS.names),
+    EXPECTED_CONTROLS.name: {
+        **_same(LISTED_CONTROLS, (*LISTED_CONTROLS.names[1:3], *LISTED_CONTROLS.names[4:])),
+        "control_id": (*_from(LISTED_CONTROLS, "control_id"), *_from(ACCOUNT_FINDINGS, *_CONTROL)),
+    },
     FINDING_CHANGES.name: {
         **_same(ACCOUNT_FINDINGS, ("account_id", "region", "resource_id", "first_observed_at")),
         "report": _from(EXPECTED_CONTROLS, "report"),

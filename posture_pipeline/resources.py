@@ -19,7 +19,7 @@ from posture_pipeline.aws.alerts import Sender, sender
 from posture_pipeline.aws.clients import AwsClients
 from posture_pipeline.aws.cloudwatch import PublishedMetrics, publish
 from posture_pipeline.aws.compliance import Compliance, aws_compliance
-from posture_pipeline.aws.controls import expected_controls
+from posture_pipeline.aws.controls import listed_controls
 from posture_pipeline.aws.dashboards import Updated
 from posture_pipeline.aws.dashboards import update as update_dashboards
 from posture_pipeline.aws.organizations import organization_accounts
@@ -29,7 +29,7 @@ from posture_pipeline.lake import layout
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.saved_findings import import_files
 from posture_pipeline.lake.store import Commit, Lake
-from posture_pipeline.model.expected import controls_of_settings
+from posture_pipeline.model.expected import Listing
 from posture_pipeline.schemas import AWS_COMPLIANCE, ORGANIZATION_ACCOUNTS, RAW_FINDING_PAGES
 from posture_pipeline.settings import Report, Settings
 
@@ -63,8 +63,11 @@ class SnapshotSource(Protocol):
         """The accounts of the organization, as `organization_accounts` rows."""
         ...
 
-    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
-        """What the reports expect, as `expected_controls` rows."""
+    def controls(self, reports: Sequence[Report], day: date, *, last_try: bool) -> Listing:
+        """What AWS lists of the reports' standards and packs.
+
+        Without `last_try` an error that may go away by itself is raised.
+        """
         ...
 
     def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
@@ -104,9 +107,9 @@ class AwsSource:
         listed = organization_accounts(self.clients, self.settings.accounts, day=day)
         return AccountList(listed.frame, listed.reason)
 
-    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
+    def controls(self, reports: Sequence[Report], day: date, *, last_try: bool) -> Listing:
         """The controls as Security Hub and Config define them today."""
-        return expected_controls(self.clients, reports, day=day)
+        return listed_controls(self.clients, reports, day=day, last_try=last_try)
 
     def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
         """The compliance as AWS Config has it now, in every region that is collected from."""
@@ -187,9 +190,10 @@ class SavedFindings:
             "overrides file, are known.",
         )
 
-    def controls(self, reports: Sequence[Report], day: date) -> pl.DataFrame:
-        """What the settings say; for the rest the findings and other days are asked later."""
-        return controls_of_settings(reports, day)
+    def controls(self, reports: Sequence[Report], day: date, *, last_try: bool) -> Listing:
+        """Nothing: settings, findings and other days say what is expected."""
+        del reports, day, last_try
+        return Listing()
 
     def compliance(self, reports: Sequence[Report], day: date) -> Compliance:
         """Nothing: files hold findings, and not what AWS Config made of them."""

@@ -80,6 +80,8 @@ class Table:
         ).select(pl.col(column.name).cast(column.dtype) for column in self.columns)
 
 
+_KINDS = "standard, all_standards, conformance_pack or custom_rules."
+
 _DATE = Column("date", pl.Date(), "Day of the snapshot (UTC); the partition.")
 
 _FINDING_COLUMNS = (
@@ -222,25 +224,59 @@ ORGANIZATION_ACCOUNTS = Table(
     ("account_id",),
 )
 
+_DEFINITION = Column(
+    "definition",
+    pl.String(),
+    "Hash of what is scored (standard, pack, rules), whatever the report's name: a list of "
+    "controls belongs to it.",
+)
+_LISTED_COLUMNS = (
+    Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
+    Column("title", pl.String(), "Title of the control."),
+    Column("severity", pl.String(), "Severity rating: CRITICAL, HIGH, MEDIUM or LOW."),
+    Column("enabled", pl.Boolean(), "Enabled in the audit account and region."),
+    Column(
+        "standard_control_ids",
+        pl.String(),
+        "The standard's own ids of the control (CIS 1.2: 1.1), joined by a space; of all "
+        "standards together each with its standard before it.",
+    ),
+    Column("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
+)
+
+LISTED_CONTROLS = Table(
+    "listed_controls",
+    "One control of a standard or conformance pack, as AWS listed it on the day.",
+    (
+        _DATE,
+        _DEFINITION,
+        Column("report_kind", pl.String(), "standard, all_standards or conformance_pack."),
+        *_LISTED_COLUMNS,
+        Column("source", pl.String(), "security_hub or config: who listed it."),
+    ),
+    ("definition", "control_id"),
+)
+
 EXPECTED_CONTROLS = Table(
     "expected_controls",
     "One control that a report expects on the day.",
     (
         _DATE,
         Column("report", pl.String(), "Slug of the report."),
-        Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules."),
-        Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
-        Column("title", pl.String(), "Title of the control."),
-        Column("severity", pl.String(), "Severity rating: CRITICAL, HIGH, MEDIUM or LOW."),
-        Column("enabled", pl.Boolean(), "Enabled in the audit account and region."),
-        Column(
-            "standard_control_ids",
-            pl.String(),
-            "The standard's own ids of the control (CIS 1.2: 1.1), joined by a space.",
-        ),
-        Column("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
+        Column("report_kind", pl.String(), _KINDS),
+        _DEFINITION,
+        *_LISTED_COLUMNS,
         Column("source", pl.String(), "security_hub, config, settings or findings."),
-        Column("as_of", pl.Date(), "Day the list was read; differs from date when it was reused."),
+        Column(
+            "as_of",
+            pl.Date(),
+            "Day on which it was listed, or findings named it; not date: it was kept from there.",
+        ),
+        Column(
+            "note",
+            pl.String(),
+            "Why the report's controls are not those that AWS listed on the day; null: they are.",
+        ),
     ),
     ("report", "control_id"),
 )
@@ -251,7 +287,7 @@ CONTROL_STATUS = Table(
     (
         _DATE,
         Column("report", pl.String(), "Slug of the report."),
-        Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules."),
+        Column("report_kind", pl.String(), _KINDS),
         Column("account_id", pl.String(), "12 digits."),
         Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
         Column("severity", pl.String(), "Severity rating of the control; may be null."),
@@ -338,7 +374,7 @@ _SCORE_COLUMNS = (
 )
 
 _REPORT = Column("report", pl.String(), "Slug of the report.")
-_REPORT_KIND = Column("report_kind", pl.String(), "standard, conformance_pack or custom_rules.")
+_REPORT_KIND = Column("report_kind", pl.String(), _KINDS)
 _WORKLOAD = Column("workload", pl.String(), "Workload of the account(s).")
 _ENVIRONMENT = Column("environment", pl.String(), "Environment of the account(s), or unknown.")
 
@@ -738,6 +774,7 @@ TABLES: tuple[Table, ...] = (
     QUARANTINE,
     ACCOUNT_FINDINGS,
     ORGANIZATION_ACCOUNTS,
+    LISTED_CONTROLS,
     EXPECTED_CONTROLS,
     FINDING_CHANGES,
     CARRIED_FAILURES,

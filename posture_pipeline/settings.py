@@ -135,11 +135,19 @@ def _cron_values(text: str, low: int, high: int, names: Sequence[str]) -> set[in
     return values
 
 
+ReportKind = Literal["standard", "all_standards", "conformance_pack", "custom_rules"]
+
+STANDARD_KINDS: tuple[ReportKind, ...] = ("standard", "all_standards")
+"""Kinds that Security Hub's own control findings decide; AWS Config's decide the others."""
+
+
 class Report(Model):
-    """What is scored: one of a standard, an organization conformance pack or custom rules."""
+    """What is scored: a standard, all standards, a conformance pack or custom rules."""
 
     name: str
     standard: Annotated[str, AfterValidator(_standard)] | None = None
+    all_standards: Literal[True] | None = None
+    """Every control of every enabled standard once: the summary score of the console."""
     conformance_pack: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     custom_rules: tuple[RuleName, ...] | None = None
     rules: tuple[RuleName, ...] | None = None
@@ -147,7 +155,7 @@ class Report(Model):
     filter: dict[str, Any] | None = None
     """AwsSecurityFindingFilters, evaluated on the stored findings."""
     stale_after: HoursOrNever = STALE_AFTER
-    """For a standard: instead of the `stale_after` of all reports."""
+    """For standards: instead of the `stale_after` of all reports."""
 
     @field_validator("name")
     @classmethod
@@ -168,9 +176,9 @@ class Report(Model):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Report:
-        kinds = [self.standard, self.conformance_pack, self.custom_rules]
+        kinds = (self.standard, self.all_standards, self.conformance_pack, self.custom_rules)
         if sum(kind is not None for kind in kinds) != 1:
-            message = "needs exactly one of standard, conformance_pack, custom_rules"
+            message = "needs exactly one of standard, all_standards, conformance_pack, custom_rules"
             raise ValueError(message)
         if self.custom_rules is not None and not self.custom_rules:
             message = "custom_rules must name at least one rule"
@@ -181,22 +189,36 @@ class Report(Model):
         return self
 
     @property
-    def kind(self) -> Literal["standard", "conformance_pack", "custom_rules"]:
-        """Which of the three kinds of report it is."""
+    def kind(self) -> ReportKind:
+        """Which of the kinds of report it is."""
         if self.standard is not None:
             return "standard"
+        if self.all_standards:
+            return "all_standards"
         return "conformance_pack" if self.conformance_pack is not None else "custom_rules"
 
     @property
-    def settings_hash(self) -> str:
-        """Of everything in the settings that decides this report's score, its name aside."""
-        return _short_hash(self.model_dump(mode="json", exclude={"name", "stale_after"}))
+    def is_of_standards(self) -> bool:
+        """Whether Security Hub's control findings decide it; else AWS Config's findings do."""
+        return self.kind in STANDARD_KINDS
+
+    @property
+    def definition(self) -> str:
+        """A hash of what decides which controls are expected.
+
+        Stored lists of controls belong to it, so a renamed report keeps them and a changed one does
+        not. `filter` and `stale_after` decide which findings count, not which controls are
+        expected; `rules` of a pack are read from the settings whenever they are needed.
+        """
+        scored = {"standard", "all_standards", "conformance_pack", "custom_rules"}
+        return _short_hash(self.model_dump(mode="json", include=scored))
 
     def score_hash(self, carry_days: int) -> str:
         """Of every setting that decides this report's scores, those of all reports included."""
-        stale_after = self.stale_after if self.standard is not None else None
+        own = self.model_dump(mode="json", include={"filter", "rules"})
+        stale_after = self.stale_after if self.is_of_standards else None
         seconds = None if stale_after is None else stale_after.total_seconds()
-        return _short_hash([self.settings_hash, carry_days, seconds])
+        return _short_hash([self.definition, own, carry_days, seconds])
 
 
 class Schedule(Model):

@@ -21,10 +21,11 @@ from posture_pipeline.simulation.settings import SimulationSettings
 
 SCORED = [
     "organization_accounts",
-    "expected_controls",
+    "listed_controls",
     "raw_finding_pages",
     "merged_findings",
     "account_findings",
+    "expected_controls",
     "finding_changes",
     "control_status",
     "account_scores",

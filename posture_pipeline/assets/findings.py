@@ -9,6 +9,7 @@ import dagster as dg
 
 from posture_pipeline.assets import declared
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
+from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.explanation import earlier_day
 from posture_pipeline.lake.finding_history import FindingHistory, finding_history
 from posture_pipeline.lake.findings import merge_pages, split_by_account
@@ -21,6 +22,7 @@ from posture_pipeline.schemas import (
     CARRIED_FAILURES,
     EXPECTED_CONTROLS,
     FINDING_CHANGES,
+    LISTED_CONTROLS,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     RAW_FINDING_PAGES,
@@ -83,9 +85,40 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
         )
 
     @dg.asset(
+        **declared.of_table(EXPECTED_CONTROLS, group="findings", daily=daily),
+        backfill_policy=ONE_RUN,
+        deps=[account_findings, LISTED_CONTROLS.name],
+        description=(
+            "The controls that each report expects on the day. A report is what is scored: "
+            "Security Hub standards, an AWS Config conformance pack, or rules named in the "
+            "settings; a control is one of its rules, such as S3.1. They are those that AWS "
+            "listed; where it did not, the column note says where they are from."
+        ),
+    )
+    @materialized_by_day
+    def expected_controls(
+        day: date,
+        lake: dg.ResourceParam[Lake],
+        settings: dg.ResourceParam[Settings],
+    ) -> dg.MaterializeResult:
+        with explained():
+            commit, found = snapshot.store_expected(lake, settings.reports, day)
+        by_report = found.controls.group_by("report", "report_kind", "source", "as_of", "note")
+        shown = by_report.len("controls").sort("report", "source", "as_of")
+        return dg.MaterializeResult(
+            metadata={
+                **of_commit(EXPECTED_CONTROLS, commit, lake),
+                "preview": preview(
+                    shown, ["report", "report_kind", "controls", "source", "as_of", "note"]
+                ),
+                **{f"withheld/{report}": reason for report, reason in found.withheld.items()},
+            }
+        )
+
+    @dg.asset(
         **declared.of_table(FINDING_CHANGES, group="findings", daily=daily),
         backfill_policy=ONE_RUN,
-        deps=[account_findings, ORGANIZATION_ACCOUNTS.name, EXPECTED_CONTROLS.name],
+        deps=[account_findings, ORGANIZATION_ACCOUNTS.name, expected_controls],
         description=(
             "What became of each problem since the newest earlier day: fixed, new, suppressed, "
             "resource gone, and so on, with the evidence. With it go carried_failures, whose "
@@ -120,7 +153,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             }
         )
 
-    return [merged_findings, account_findings, finding_changes]
+    return [merged_findings, account_findings, expected_controls, finding_changes]
 
 
 NOTHING = FindingHistory(FINDING_CHANGES.empty(), CARRIED_FAILURES.empty(), SILENT_SOURCES.empty())

@@ -3,12 +3,13 @@
 import dagster as dg
 
 from posture_pipeline.assets import declared
+from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
-from posture_pipeline.metadata import explained, of_commit, preview
+from posture_pipeline.metadata import explained, of_commit
 from posture_pipeline.partitions import day_of
 from posture_pipeline.resources import SnapshotSource, Tell
 from posture_pipeline.schemas import (
-    EXPECTED_CONTROLS,
+    LISTED_CONTROLS,
     ORGANIZATION_ACCOUNTS,
     RAW_FINDING_PAGES,
 )
@@ -62,30 +63,36 @@ def ingest_assets(
         )
 
     @dg.asset(
-        **declared.of_table(EXPECTED_CONTROLS, group="ingest", daily=daily),
+        **declared.of_table(LISTED_CONTROLS, group="ingest", daily=daily),
         description=(
-            "The controls that each report expects on the day, with title and severity. A report "
-            "is what is scored: a Security Hub standard, an AWS Config conformance pack, or rules "
-            "named in the settings; a control is one of its rules, such as S3.1."
+            "The controls of standards and conformance packs, with title and severity, as AWS "
+            "lists them on the day. What it cannot list withholds the reports of that standard or "
+            "pack, and no others."
         ),
     )
-    def expected_controls(
+    def listed_controls(
         context: dg.AssetExecutionContext,
         lake: dg.ResourceParam[Lake],
         source: dg.ResourceParam[SnapshotSource],
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
-        day, table = day_of(context), EXPECTED_CONTROLS
+        day, table = day_of(context), LISTED_CONTROLS
+        last_try = context.retry_number >= RETRIES.max_retries
         with explained(RETRIES, attempt=context.retry_number):
             commit = lake.commit_of(table.name, day)
             if commit is None or not source.is_over(day):
-                commit = lake.replace(table, day, source.controls(settings.reports, day))
-        rows = lake.read(table, day)
-        by_report = rows.group_by("report", "report_kind").len("controls").sort("report")
+                found = source.controls(settings.reports, day, last_try=last_try)
+                found = found.completed(snapshot.listing_of(lake, day))
+                commit = lake.replace(table, day, found.controls, found.details())
+        unlisted = snapshot.listing_of(lake, day).unlisted
         return dg.MaterializeResult(
             metadata={
                 **of_commit(table, commit, lake),
-                "preview": preview(by_report, ["report", "report_kind", "controls"]),
+                **{
+                    f"unlisted/{report.name}": unlisted[report.definition].reason
+                    for report in settings.reports
+                    if report.definition in unlisted
+                },
             }
         )
 
@@ -130,4 +137,4 @@ def ingest_assets(
             }
         )
 
-    return [organization_accounts, expected_controls, raw_finding_pages]
+    return [organization_accounts, listed_controls, raw_finding_pages]

@@ -20,6 +20,7 @@ from posture_pipeline.metadata import (
     spread_by_report,
 )
 from posture_pipeline.model import scoring, silence
+from posture_pipeline.model.expected import withheld
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
@@ -94,6 +95,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 snapshot.score_context(lake, settings, day),
             )
             rows = silence.withhold_accounts(rows, snapshot.silent_of(lake, settings, day))
+            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
             rows = snapshot.with_last_scores(lake, ACCOUNT_SCORES, day, rows)
             commit = lake.replace(ACCOUNT_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
@@ -134,6 +136,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             )
             silent = snapshot.silent_of(lake, settings, day)
             rows = silence.withhold_workloads(rows, silent, accounts)
+            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
             rows = snapshot.with_last_scores(lake, WORKLOAD_SCORES, day, rows)
             commit = lake.replace(WORKLOAD_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
@@ -176,6 +179,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             silent = snapshot.silent_of(lake, settings, day)
             last_known = snapshot.last_known_status(lake, silent)
             rows = silence.withhold_organization(rows, status, last_known, silent)
+            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
             rows = snapshot.with_last_scores(lake, ORGANIZATION_SCORES, day, rows)
             commit = lake.replace(ORGANIZATION_SCORES, day, rows)
         return dg.MaterializeResult(

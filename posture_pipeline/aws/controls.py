@@ -1,7 +1,8 @@
-"""The controls each report expects today, as AWS says: standards, conformance packs, custom rules.
+"""The controls of standards and conformance packs, as AWS lists them today.
 
-An error here is an error, never an empty list: with no controls every score would be 100. What a
-finding is matched by belongs in `model.controls`.
+An error here is never an empty list: with no controls every score would be 100. What is expected
+where AWS lists nothing is decided in `model.expected`, what a finding is matched by in
+`model.controls`.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from posture_pipeline.aws.clients import (
     error_message,
 )
 from posture_pipeline.aws.security_hub import standard_arn
-from posture_pipeline.errors import AwsError, PermissionMissingError
-from posture_pipeline.model.controls import canonical_rule_name
-from posture_pipeline.schemas import EXPECTED_CONTROLS, SEPARATOR
+from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
+from posture_pipeline.model.controls import canonical_rule_name, own_control_id, standard_name
+from posture_pipeline.model.expected import RULE_SEVERITY, Listing, Unlisted, UnlistedKind
+from posture_pipeline.schemas import LISTED_CONTROLS, SEPARATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import date
 
     from mypy_boto3_config.type_defs import ConformancePackDetailTypeDef
+    from mypy_boto3_securityhub.type_defs import StandardsSubscriptionTypeDef
 
     from posture_pipeline.settings import Report
 
@@ -42,35 +45,83 @@ PACKS_PAGE = 20
 """Packs of a page at most (AWS: DescribeConformancePacks, Limit)."""
 PACK_RULES_PAGE = 1000
 """Rules of a page at most (AWS: DescribeConformancePackCompliance, Limit)."""
-RULE_SEVERITY = "MEDIUM"
-"""Rules of AWS Config have no severity of their own; their findings are all MEDIUM (AWS: Security
-Hub user guide, securityhub-internal-providers)."""
 
 _SECURITY_CONTROL_URL = re.compile(r"/securityhub/([A-Za-z0-9]+\.[0-9]+)/remediation")
 
 Row = dict[str, Any]
 
 
-def expected_controls(clients: AwsClients, reports: Iterable[Report], *, day: date) -> pl.DataFrame:
-    """The controls that the reports expect, as `schemas.EXPECTED_CONTROLS`.
+class StandardOffError(AwsError):
+    """A standard is not enabled in the audit account; it may be in other accounts."""
 
-    Asked in the home region of the calling account, whose standards and packs they are.
+
+class NotReadyError(PassingAwsError):
+    """AWS is still enabling, or changing, what is asked for."""
+
+
+def listed_controls(
+    clients: AwsClients, reports: Sequence[Report], *, day: date, last_try: bool = True
+) -> Listing:
+    """What AWS lists for the reports, and why it lists nothing for some of them.
+
+    Asked in the home region of the calling account, whose standards and packs they are. What keeps
+    one report from being listed does not keep the others.
+
+    Args:
+        clients: How AWS is reached.
+        reports: The reports; custom rules are in the settings and are not asked for.
+        day: The day of the snapshot.
+        last_try: Whether a retryable error is the report's outcome; else it is raised, so that the
+            caller tries again.
 
     Raises:
-        PermissionMissingError: A permission is missing; the text names it.
-        AwsError: A standard is not enabled, a pack does not exist, or AWS failed.
+        CredentialsError: Nothing can be asked.
+        PassingAwsError: A retryable error, unless it is the last try.
+        AwsError: No report at all has controls; the text says why for each.
     """
     rows: list[Row] = []
-    for report in reports:
-        if report.standard is not None:
-            found = _standard_controls(clients, report.standard)
-        elif report.conformance_pack is not None:
-            found = _pack_rules(clients, report.conformance_pack)
+    unlisted: dict[str, Unlisted] = {}
+    failed: dict[str, AwsError] = {}
+    by_definition = {report.definition: report for report in reports}
+    for definition, report in by_definition.items():
+        try:
+            found = _controls_of(clients, report)
+        except CredentialsError:
+            raise
+        except StandardOffError as error:
+            unlisted[definition] = Unlisted("not_enabled", str(error))
+        except AwsError as error:
+            if isinstance(error, PassingAwsError) and not last_try:
+                raise
+            not_ready = isinstance(error, NotReadyError)
+            kind: UnlistedKind = "not_ready" if not_ready else "failed"
+            unlisted[definition] = Unlisted(kind, str(error))
+            if kind == "failed":
+                failed[report.name] = error
         else:
-            found = [_rule(name, "settings") for name in report.custom_rules or ()]
-        said = {"date": day, "as_of": day, "report": report.name, "report_kind": report.kind}
-        rows += [{**said, **row} for row in _one_a_control(found)]
-    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows, schema_overrides=EXPECTED_CONTROLS.schema))
+            known = {"date": day, "definition": definition, "report_kind": report.kind}
+            rows += [{**known, **row} for row in _one_a_control(found)]
+    if failed and len(failed) == len(by_definition):
+        (first, *others) = failed.values()
+        if all(str(other) == str(first) for other in others):
+            raise first
+        reasons = " ".join(f"{name}: {error}" for name, error in failed.items())
+        message = f"The controls of no report could be listed. {reasons}"
+        raise AwsError(message) from first
+    listed = pl.DataFrame(rows, schema_overrides=LISTED_CONTROLS.schema) if rows else None
+    return Listing(
+        LISTED_CONTROLS.empty() if listed is None else LISTED_CONTROLS.cast(listed), unlisted
+    )
+
+
+def _controls_of(clients: AwsClients, report: Report) -> list[Row]:
+    if report.standard is not None:
+        return _standard_controls(clients, report.standard)
+    if report.all_standards:
+        return _all_controls(clients)
+    if report.conformance_pack is not None:
+        return _pack_rules(clients, report.conformance_pack)
+    return []
 
 
 def find_pack(clients: AwsClients, name: str, region: str | None = None) -> str:
@@ -136,8 +187,36 @@ def _standard_controls(clients: AwsClients, standard: str) -> list[Row]:
             "Correct the report's standard in the settings."
         )
         raise AwsError(message) from error
-    if not any(row["enabled"] for row in rows):
-        raise _not_enabled(standard, clients.region)
+    return rows
+
+
+def _all_controls(clients: AwsClients) -> list[Row]:
+    """The controls of every standard that is enabled in the audit account.
+
+    Standards number their controls each by itself, so their own ids have the standard before them.
+    """
+    rows: list[Row] = []
+    for subscription in _subscriptions(clients):
+        standard = standard_name(subscription["StandardsArn"])
+        try:
+            found = _standard_controls(clients, standard)
+        except StandardOffError:
+            continue
+        rows += [
+            {
+                **row,
+                "standard_control_ids": SEPARATOR.join(
+                    own_control_id(standard, each)
+                    for each in (row["standard_control_ids"] or "").split(SEPARATOR)
+                    if each
+                )
+                or None,
+            }
+            for row in found
+        ]
+    if not rows:
+        message = f"No standard is enabled in {clients.region} of the audit account."
+        raise StandardOffError(message)
     return rows
 
 
@@ -154,10 +233,10 @@ def _by_definitions(clients: AwsClients, standard: str) -> list[Row]:
         )
         for page in pages:
             definitions += required_member(page, "SecurityControlDefinitions", action)
-    if not definitions:
-        raise _not_enabled(standard, clients.region)
     by_id = {definition["SecurityControlId"]: definition for definition in definitions}
-    associations = _associations(clients, standard, arn, list(by_id))
+    associations, is_whole = _associations(clients, standard, arn, list(by_id))
+    if not is_whole or not any(enabled for enabled, _ in associations.values()):
+        _require_ready(clients, standard, is_whole=is_whole)
     return [
         {
             "control_id": control,
@@ -174,8 +253,13 @@ def _by_definitions(clients: AwsClients, standard: str) -> list[Row]:
 
 def _associations(
     clients: AwsClients, standard: str, arn: str, controls: list[str]
-) -> dict[str, tuple[bool, str]]:
-    """For each control whether the standard has it enabled, and the standard's own ids of it."""
+) -> tuple[dict[str, tuple[bool, str]], bool]:
+    """For each control whether the standard has it enabled, and the standard's own ids of it.
+
+    Returns:
+        That, and whether AWS told it of every control. It does not of those of a standard that is
+        off, and of any while it is enabling or changing the standard.
+    """
     action = "securityhub:BatchGetStandardsControlAssociations"
     place = f"{clients.region}, {standard}"
     found: dict[str, tuple[bool, str]] = {}
@@ -192,11 +276,11 @@ def _associations(
             found[each["SecurityControlId"]] = (enabled, SEPARATOR.join(ids))
         for each in reply.get("UnprocessedAssociations", ()):
             _check_unprocessed(each, action, place)
-    return found
+    return found, found.keys() >= set(controls)
 
 
 def _check_unprocessed(each: Any, action: str, place: str) -> None:  # noqa: ANN401 - a TypedDict
-    """An association that AWS does not know is one that is not enabled; all else is an error."""
+    """Raises what AWS said of an association, unless it is only that there is none."""
     code = str(each["ErrorCode"])
     if code in {"NOT_FOUND", "RESOURCE_NOT_FOUND"}:
         return
@@ -212,20 +296,71 @@ def _check_unprocessed(each: Any, action: str, place: str) -> None:  # noqa: ANN
     raise AwsError(message)
 
 
+def _require_ready(clients: AwsClients, standard: str, *, is_whole: bool) -> None:
+    """Raises unless a standard that lacks associations is enabled, with all its controls there.
+
+    Args:
+        clients: How AWS is reached.
+        standard: The standard.
+        is_whole: Whether AWS told the association of every control.
+
+    Raises:
+        StandardOffError: It is not enabled, or no control of it is.
+        NotReadyError: AWS is enabling it or adding controls.
+    """
+    try:
+        _subscription_of(clients, standard)
+    except (PermissionMissingError, UnsupportedCallError):
+        # Without the status, controls that AWS knows nothing of cannot be told from pending ones.
+        if not is_whole:
+            raise
+    if is_whole:
+        message = (
+            f"No control of the standard {standard} is enabled in {clients.region} of the audit "
+            "account."
+        )
+        raise StandardOffError(message)
+
+
+def _subscriptions(clients: AwsClients) -> list[StandardsSubscriptionTypeDef]:
+    """The standards that are enabled, or about to be, in the audit account."""
+    action = "securityhub:GetEnabledStandards"
+    found: list[StandardsSubscriptionTypeDef] = []
+    with aws_call(action, place=clients.region, aws=clients.aws):
+        for page in clients.security_hub().get_paginator("get_enabled_standards").paginate():
+            found += required_member(page, "StandardsSubscriptions", action)
+    return [each for each in found if each.get("StandardsStatus") != "DELETING"]
+
+
+def _subscription_of(clients: AwsClients, standard: str) -> str:
+    """The ARN of the subscription to a standard that is ready.
+
+    Raises:
+        StandardOffError: There is none.
+        NotReadyError: AWS is enabling it or adding controls.
+    """
+    arn = standard_arn(standard, clients.region)
+    for each in _subscriptions(clients):
+        if each["StandardsArn"] != arn:
+            continue
+        status = each.get("StandardsStatus")
+        updatable = each.get("StandardsControlsUpdatable", "READY_FOR_UPDATES")
+        if status == "PENDING" or updatable != "READY_FOR_UPDATES":
+            message = (
+                f"The standard {standard} is not ready in {clients.region}: AWS is enabling it or "
+                f"adding controls (StandardsStatus {status}, {updatable}). Run again later."
+            )
+            raise NotReadyError(message)
+        return each["StandardsSubscriptionArn"]
+    message = f"The standard {standard} is not enabled in {clients.region} of the audit account."
+    raise StandardOffError(message)
+
+
 def _by_subscription(clients: AwsClients, standard: str) -> list[Row]:
     """By the standard's own ids: the older calls, which more roles are allowed to use."""
     place = f"{clients.region}, {standard}"
     api = clients.security_hub()
-    action = "securityhub:GetEnabledStandards"
-    arn = standard_arn(standard, clients.region)
-    subscription = None
-    with aws_call(action, place=place, aws=clients.aws):
-        for page in api.get_paginator("get_enabled_standards").paginate():
-            for each in required_member(page, "StandardsSubscriptions", action):
-                if each["StandardsArn"] == arn:
-                    subscription = each["StandardsSubscriptionArn"]
-    if subscription is None:
-        raise _not_enabled(standard, clients.region)
+    subscription = _subscription_of(clients, standard)
     action = "securityhub:DescribeStandardsControls"
     rows: list[Row] = []
     with aws_call(action, place=place, aws=clients.aws):
@@ -249,6 +384,12 @@ def _by_subscription(clients: AwsClients, standard: str) -> list[Row]:
                         "source": "security_hub",
                     }
                 )
+    if not any(row["enabled"] for row in rows):
+        message = (
+            f"No control of the standard {standard} is enabled in {clients.region} of the audit "
+            "account."
+        )
+        raise StandardOffError(message)
     return rows
 
 
@@ -264,17 +405,17 @@ def _pack_rules(clients: AwsClients, pack: str) -> list[Row]:
         )
         for page in pages:
             for rule in required_member(page, "ConformancePackRuleComplianceList", action):
-                rows.append(_rule(rule["ConfigRuleName"], "config"))
+                rows.append(_rule(rule["ConfigRuleName"]))
     if not rows:
         message = (
             f"The conformance pack {deployed} in {clients.region} has no rules: it may still be "
             "deploying, or its deployment failed. Look at its status in AWS Config."
         )
-        raise AwsError(message)
+        raise NotReadyError(message)
     return rows
 
 
-def _rule(name: str, source: str) -> Row:
+def _rule(name: str) -> Row:
     canonical = canonical_rule_name(name)
     return {
         "control_id": canonical,
@@ -283,7 +424,7 @@ def _rule(name: str, source: str) -> Row:
         "enabled": True,
         "standard_control_ids": None,
         "remediation_url": None,
-        "source": source,
+        "source": "config",
     }
 
 
@@ -306,13 +447,6 @@ def _one_a_control(rows: list[Row]) -> list[Row]:
             "standard_control_ids": SEPARATOR.join(sorted(ids)) or None,
         }
     return list(merged.values())
-
-
-def _not_enabled(standard: str, region: str) -> AwsError:
-    return AwsError(
-        f"The standard {standard} is not enabled in {region} of this account: AWS lists no enabled "
-        "control of it. Enable it in Security Hub there, or take the report out of the settings."
-    )
 
 
 def required_member(reply: Any, name: str, action: str) -> list[Any]:  # noqa: ANN401 - a TypedDict

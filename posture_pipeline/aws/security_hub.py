@@ -65,6 +65,18 @@ _HOURS = int(GRACE / timedelta(hours=1))
 
 ACTION = "securityhub:GetFindings"
 
+STANDARD_FAMILIES = (
+    "aws-foundational-security-best-practices",
+    "aws-resource-tagging-standard",
+    "cis-aws-foundations-benchmark",
+    "nist-800-171",
+    "nist-800-53",
+    "pci-dss",
+    "service-managed-aws-control-tower",
+)
+"""How the GeneratorId of a per-standard finding starts, whatever the version (AWS: Security Hub
+user guide, asff-changes-consolidation). Later standards only have consolidated findings."""
+
 
 class PassingCollectionError(CollectionError, PassingAwsError):
     """The collection stopped for a reason that passes by itself; a retry goes on where it was."""
@@ -188,9 +200,12 @@ def generator_prefixes(settings: Settings, region: str) -> list[str]:
         prefixes.append(f"{standard}/")
         if standard in RULESETS:
             prefixes.append(f"{standard_arn(standard, region)}/")
+    if any(report.all_standards for report in settings.reports):
+        prefixes = [f"{family}/" for family in STANDARD_FAMILIES]
+        prefixes += [f"{standard_arn(standard, region)}/" for standard in sorted(RULESETS)]
     if prefixes:
         prefixes.insert(0, CONSOLIDATED_PREFIX)
-    if any(report.standard is None for report in settings.reports):
+    if not all(report.is_of_standards for report in settings.reports):
         prefixes.append(f"arn:{partition}:config:")
     if len(prefixes) > FILTER_VALUES:
         message = (

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from posture_pipeline import schemas
     from posture_pipeline.aws.clients import AwsClients
     from posture_pipeline.aws.permissions import PermissionResult
-    from posture_pipeline.errors import AwsError
     from posture_pipeline.lake.store import Lake
     from posture_pipeline.resources import SnapshotSource
     from posture_pipeline.settings import Settings
@@ -212,6 +211,7 @@ def up(arguments: argparse.Namespace) -> int:
 def scores(arguments: argparse.Namespace) -> int:
     """Shows the scores of a day."""
     from posture_pipeline.commands.output import print_rows
+    from posture_pipeline.lake import snapshot
     from posture_pipeline.schemas import table
 
     settings = settings_of(arguments)
@@ -231,6 +231,11 @@ def scores(arguments: argparse.Namespace) -> int:
         return [_one_report(rows, arguments.scope, settings, day, trends)]
 
     print_rows(rows, arguments.format, as_tables, first_to_go=LEAST)
+    if arguments.format == "table":
+        shown = set(rows["report"])
+        for report, note in snapshot.notes_of(lake, day).items():
+            if report in shown:
+                print(f"Note on {report}: {note}")
     return 0
 
 
@@ -342,36 +347,36 @@ def check(arguments: argparse.Namespace) -> int:
         raise InputError(message)
     print("A run has every permission it needs.\n")
     table = new_table(None, [("Report", False), ("", False), ("Controls", False)])
-    for report, controls, error in reports:
-        if error is None:
-            table.add_row(report, "[green]ok[/green]", f"{controls:,} enabled")
-        else:
-            table.add_row(report, "[red]not found[/red]", str(error))
+    for report, text, ok in reports:
+        table.add_row(report, "[green]ok[/green]" if ok else "[red]not found[/red]", text)
     print_table(table)
-    if lost := [report for report, _, error in reports if error is not None]:
+    if lost := [report for report, _, ok in reports if not ok]:
         message = f"Reports of the settings that cannot be scored: {', '.join(lost)}."
         raise InputError(message)
     return 0
 
 
-def _controls_of_reports(
-    clients: AwsClients, settings: Settings
-) -> list[tuple[str, int, AwsError | None]]:
-    """How many enabled controls each report has, or why a run would not find them."""
-    from posture_pipeline.aws.controls import expected_controls
+def _controls_of_reports(clients: AwsClients, settings: Settings) -> list[tuple[str, str, bool]]:
+    """Of each report: its enabled controls, or what AWS says of them; whether it can be scored."""
+    from posture_pipeline.aws.controls import listed_controls
     from posture_pipeline.errors import AwsError, CredentialsError
+    from posture_pipeline.model.expected import controls_of_settings
 
-    found: list[tuple[str, int, AwsError | None]] = []
+    today = clients.now().date()
+    found: list[tuple[str, str, bool]] = []
     for report in settings.reports:
         try:
-            controls = expected_controls(clients, [report], day=clients.now().date())
+            listing = listed_controls(clients, [report], day=today)
         except CredentialsError:
             raise
         except AwsError as error:
-            found.append((report.name, 0, error))
-        else:
-            enabled = controls.filter(controls["enabled"].fill_null(value=True)).height
-            found.append((report.name, enabled, None))
+            found.append((report.name, str(error), False))
+            continue
+        if report.definition in listing.unlisted:
+            found.append((report.name, listing.unlisted[report.definition].reason, True))
+            continue
+        controls = listing.controls["enabled"].sum() or controls_of_settings([report], today).height
+        found.append((report.name, f"{controls:,} enabled", True))
     return found
 
 

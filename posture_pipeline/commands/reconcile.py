@@ -160,8 +160,9 @@ def _standards(lake: Lake, named: pl.Expr, accounts: list[str], day: date) -> pl
     import polars as pl
 
     from posture_pipeline.schemas import ACCOUNT_SCORES, ORGANIZATION_SCORES
+    from posture_pipeline.settings import STANDARD_KINDS
 
-    standard = named & (pl.col("report_kind") == "standard")
+    standard = named & pl.col("report_kind").is_in(STANDARD_KINDS)
     columns = ["report", "scope", "account_id", "score", "console_score"]
     organization = lake.scan(ORGANIZATION_SCORES, day).with_columns(
         scope=pl.lit("organization"), account_id=pl.lit(None, pl.String)

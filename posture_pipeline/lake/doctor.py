@@ -35,7 +35,7 @@ from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     AWS_COMPLIANCE,
     CONTROL_STATUS,
-    EXPECTED_CONTROLS,
+    LISTED_CONTROLS,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
@@ -53,7 +53,7 @@ _WHOLE = tuple(each for each in publish.DAILY_TABLES if each in TABLES)
 
 DAYS_SHOWN = 5
 
-_ASKED = {each.name for each in (ORGANIZATION_ACCOUNTS, EXPECTED_CONTROLS, AWS_COMPLIANCE)} | {
+_ASKED = {each.name for each in (ORGANIZATION_ACCOUNTS, LISTED_CONTROLS, AWS_COMPLIANCE)} | {
     RAW_FINDING_PAGES
 }
 """Made of what AWS said on the day."""

@@ -15,7 +15,19 @@ import polars as pl
 from posture_pipeline.errors import LakeError, SettingsError
 from posture_pipeline.lake.findings import account_ranges
 from posture_pipeline.lake.store import Commit, Lake
-from posture_pipeline.model.expected import controls_of_findings, controls_of_settings
+from posture_pipeline.model.expected import (
+    FROM_FINDINGS,
+    KEPT,
+    NOT_ASKED,
+    NOT_NAMED,
+    Expected,
+    Listing,
+    as_expected,
+    controls_of_findings,
+    controls_of_settings,
+    joined,
+    kept,
+)
 from posture_pipeline.model.scoring import (
     ScoreContext,
     control_status_of_reports,
@@ -34,8 +46,10 @@ from posture_pipeline.schemas import (
     CARRIED_FAILURES,
     CONTROL_STATUS,
     EXPECTED_CONTROLS,
+    LISTED_CONTROLS,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
+    SEPARATOR,
     SILENT_SOURCES,
     Table,
 )
@@ -136,38 +150,155 @@ def _ranges_of_accounts(
         yield above if last is None else above & (account <= pl.lit(last))
 
 
-def expected_of(lake: Lake, reports: Sequence[Report], day: date) -> pl.DataFrame:
-    """What the reports expect on the day, one report at a time from the best there is.
+def listing_of(lake: Lake, day: date) -> Listing:
+    """What AWS listed on a day; nothing where it was not asked."""
+    commit = lake.commit_of(LISTED_CONTROLS.name, day)
+    if commit is None:
+        return Listing()
+    return Listing.stored(lake.read(LISTED_CONTROLS, day), commit.details)
 
-    In this order: what was stored on the day; the settings (custom rules); the nearest other day
-    that has the report (it was added to the settings later); the findings of the day.
+
+def expected_of(lake: Lake, reports: Sequence[Report], day: date) -> pl.DataFrame:
+    """What the reports expect on the day: as it is stored, else found as for the table itself.
+
+    A stored list belongs to what is scored, not to the report's name: a report whose definition
+    changed since does not reuse it.
 
     Returns:
-        `expected_controls` rows; `as_of` says which day a list was read.
+        `expected_controls` rows.
 
     Raises:
-        LakeError: Nothing tells what a report expects.
+        LakeError: Nothing stored tells what a report expects.
     """
-    stored = (
-        lake.read(EXPECTED_CONTROLS, day)
-        if lake.commit_of(EXPECTED_CONTROLS.name, day)
-        else EXPECTED_CONTROLS.empty()
+    commit = lake.commit_of(EXPECTED_CONTROLS.name, day)
+    known = set(commit.details.get("definitions", ())) if commit else set()
+    stored = lake.read(EXPECTED_CONTROLS, day) if commit else EXPECTED_CONTROLS.empty()
+    frames = [EXPECTED_CONTROLS.empty()]
+    for report in reports:
+        if report.definition in known:
+            of_report = stored.filter(pl.col("report") == report.name)
+            own = of_report.filter(pl.col("definition") == report.definition)
+            frames.append(own if own.height else _renamed(stored, report))
+        else:
+            frames.append(expected_on(lake, [report], day).controls)
+    return pl.concat(frames)
+
+
+def expected_on(lake: Lake, reports: Sequence[Report], day: date) -> Expected:
+    """What the reports expect on the day, from the best there is.
+
+    In this order: what AWS listed on the day; the settings (custom rules, rules of a pack); what
+    AWS listed on the nearest other day; the findings of the day. Where AWS did not list the
+    controls on the day, those of the newest earlier day are expected too: that no finding names a
+    control any more is no evidence that it is gone.
+
+    Raises:
+        LakeError: Nothing stored tells what a report expects.
+    """
+    listing = listing_of(lake, day)
+    found = [_expected(lake, listing, report, day) for report in reports]
+    return Expected(
+        pl.concat([EXPECTED_CONTROLS.empty(), *(rows for rows, _ in found)]),
+        {
+            report.name: reason
+            for report, (_, reason) in zip(reports, found, strict=True)
+            if reason is not None
+        },
     )
-    return pl.concat(_expected(lake, stored, report, day) for report in reports)
 
 
-def _expected(lake: Lake, stored: pl.DataFrame, report: Report, day: date) -> pl.DataFrame:
-    own = stored.filter(pl.col("report") == report.name)
-    if own.height:
-        return own
-    from_settings = controls_of_settings([report], day)
-    if from_settings.height:
-        return from_settings
-    for other in sorted(lake.days(EXPECTED_CONTROLS.name), key=lambda each: abs(each - day)):
-        rows = lake.read(EXPECTED_CONTROLS, other).filter(pl.col("report") == report.name)
+def _expected(
+    lake: Lake, listing: Listing, report: Report, day: date
+) -> tuple[pl.DataFrame, str | None]:
+    """The controls of a report, and why it has no score; null: it has."""
+    unlisted = listing.unlisted.get(report.definition)
+    listed = as_expected(listing.controls, report, day)
+    if listed.height:
+        return (_with_named(lake, listed, report, day), None)
+    if unlisted is None and (rules := controls_of_settings([report], day)).height:
+        return rules, None
+    if unlisted is not None and unlisted.kind != "not_enabled":
+        known = _known_before(lake, report, day, unlisted.reason)
+        is_withheld = unlisted.kind == "failed" or known.is_empty()
+        return known, unlisted.reason if is_withheld else None
+    note = NOT_ASKED if unlisted is None else f"{unlisted.reason} {FROM_FINDINGS}"
+    rows = _listed_nearby(lake, report, day) if unlisted is None else EXPECTED_CONTROLS.empty()
+    if rows.is_empty():
+        named = controls_of_findings(findings_of(lake, day), report, day)
+        rows = named.with_columns(note=pl.lit(note))
+    rows = joined(rows, _known_before(lake, report, day, note))
+    if rows.is_empty() and unlisted is not None:
+        return rows, f"{unlisted.reason} {NOT_NAMED}"
+    return rows, None
+
+
+def _with_named(lake: Lake, listed: pl.DataFrame, report: Report, day: date) -> pl.DataFrame:
+    """Of all standards also the controls of those that are on in other accounts only."""
+    if not report.all_standards:
+        return listed
+    known = _known_before(lake, report, day, None).filter(pl.col("source") == "findings")
+    named = joined(controls_of_findings(findings_of(lake, day), report, day), known)
+    mapped = listed["standard_control_ids"].drop_nulls().str.split(SEPARATOR).explode()
+    return joined(listed, named.filter(~pl.col("control_id").is_in(mapped.implode())))
+
+
+def _listed_nearby(lake: Lake, report: Report, day: date) -> pl.DataFrame:
+    """What AWS listed on the nearest other day."""
+    for other in sorted(lake.days(LISTED_CONTROLS.name), key=lambda each: abs(each - day)):
+        rows = as_expected(lake.read(LISTED_CONTROLS, other), report, day, KEPT.format(other))
         if rows.height:
-            return rows.with_columns(pl.lit(day).alias("date"))
-    return controls_of_findings(findings_of(lake, day), report, day)
+            return rows
+    return EXPECTED_CONTROLS.empty()
+
+
+def _known_before(lake: Lake, report: Report, day: date, note: str | None) -> pl.DataFrame:
+    """What the report expected on the newest earlier day that has its definition."""
+    for earlier in lake.days_before(EXPECTED_CONTROLS.name, day):
+        rows = kept(lake.read(EXPECTED_CONTROLS, earlier), report, day, note)
+        if rows.height:
+            return rows
+    return EXPECTED_CONTROLS.empty()
+
+
+def _renamed(stored: pl.DataFrame, report: Report) -> pl.DataFrame:
+    """The rows of the report's definition under the name that it has now."""
+    of_definition = stored.filter(pl.col("definition") == report.definition)
+    return of_definition.unique("control_id", maintain_order=True).with_columns(
+        report=pl.lit(report.name)
+    )
+
+
+def store_expected(lake: Lake, reports: Sequence[Report], day: date) -> tuple[Commit, Expected]:
+    """Finds out and stores what the reports expect on the day."""
+    found = expected_on(lake, reports, day)
+    details = {
+        "definitions": [report.definition for report in reports],
+        "withheld": {
+            report.definition: found.withheld[report.name]
+            for report in reports
+            if report.name in found.withheld
+        },
+    }
+    return lake.replace(EXPECTED_CONTROLS, day, found.controls, details), found
+
+
+def withheld_of(lake: Lake, reports: Sequence[Report], day: date) -> dict[str, str]:
+    """The reports without a score on the day because their controls are not known, and why."""
+    commit = lake.commit_of(EXPECTED_CONTROLS.name, day)
+    reasons = commit.details.get("withheld", {}) if commit else {}
+    return {
+        report.name: reasons[report.definition]
+        for report in reports
+        if report.definition in reasons
+    }
+
+
+def notes_of(lake: Lake, day: date) -> dict[str, str]:
+    """By report why its controls are not those that AWS listed on the day."""
+    if lake.commit_of(EXPECTED_CONTROLS.name, day) is None:
+        return {}
+    rows = lake.scan(EXPECTED_CONTROLS, day).select("report", "note").drop_nulls().unique()
+    return dict(rows.sort("report", "note").collect().iter_rows())
 
 
 def accounts_of(lake: Lake, settings: Accounts, day: date) -> pl.DataFrame:

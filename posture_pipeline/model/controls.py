@@ -52,6 +52,10 @@ _STANDARD_CONTROL = re.compile(
 )
 
 
+_SECURITY_CONTROL = r"^[A-Za-z][A-Za-z0-9]*\.[0-9]+$"
+"""How a security control id looks, such as S3.1: CIS's 1.1 and PCI's PCI.S3.1 are none."""
+
+
 class StandardControl(NamedTuple):
     """A control as a per-standard finding names it.
 
@@ -104,6 +108,28 @@ def standard_name(standard_id: str) -> str:
     return name.removeprefix("standards/").removeprefix("ruleset/").strip("/")
 
 
+def own_control_id(standard: str, control: str) -> str:
+    """A standard's own id of a control, so that no other standard's is the same.
+
+    >>> own_control_id("cis-aws-foundations-benchmark/v/1.2.0", "1.1")
+    'cis-aws-foundations-benchmark/v/1.2.0/1.1'
+    >>> own_control_id("aws-foundational-security-best-practices/v/1.0.0", "S3.1")
+    'S3.1'
+    """
+    return control if re.match(_SECURITY_CONTROL, control) else f"{standard}/{control}"
+
+
+def own_control_id_expression() -> pl.Expr:
+    """The same as `own_control_id`, for the columns of findings."""
+    control = pl.col("standard_control_id")
+    standard = pl.col("standards").str.replace("^(?:.*:)?(?:standards|ruleset)/", "")
+    return (
+        pl.when(control.str.contains(_SECURITY_CONTROL))
+        .then(control)
+        .otherwise(pl.concat_str(standard, pl.lit("/"), control))
+    )
+
+
 def parse_standard_control(text: str) -> StandardControl | None:
     """Reads a per-standard GeneratorId, StandardsArn or StandardsControlArn; null: it is none.
 
@@ -150,11 +176,12 @@ def findings_of_report(
         findings = findings.filter(~pl.col("stale"))
     if report.filter is not None:
         findings = findings.filter(filter_expression(report.filter))
-    if report.standard is None:
+    if not report.is_of_standards:
         return by_resource(_rule_findings(findings, expected))
-    kinds = _kinds(findings, report.standard)
+    kinds = _kinds(findings, report)
     of_standard = findings.filter(pl.col("standards").is_in(kinds["standards"].implode()))
-    with_control = by_resource(_with_control_id(of_standard, expected))
+    own = pl.col("standard_control_id") if report.standard else own_control_id_expression()
+    with_control = by_resource(_with_control_id(of_standard, own, expected))
     if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
@@ -177,7 +204,7 @@ def with_staleness(findings: pl.LazyFrame, report: Report) -> pl.LazyFrame:
     Returns:
         The findings and `stale` (Boolean, never null).
     """
-    if report.standard is None or report.stale_after is None:
+    if not report.is_of_standards or report.stale_after is None:
         return findings.with_columns(stale=pl.lit(value=False))
     own = (pl.col("product") == SECURITY_HUB_PRODUCT) & (pl.col("record_state") == "ACTIVE")
     seen = pl.max_horizontal("updated_at", "last_observed_at")
@@ -228,6 +255,13 @@ def is_evidence() -> pl.Expr:
     return pl.col("config_compliance_type").ne_missing(NOT_APPLICABLE)
 
 
+def names_standard(report: Report) -> pl.Expr:
+    """Whether a finding's `standards` names the report's standard, or any if it is of them all."""
+    if report.standard is None:
+        return pl.col("standards").fill_null("").str.len_bytes() > 0
+    return counts_for_standard(report.standard)
+
+
 def counts_for_standard(standard: str) -> pl.Expr:
     """Whether a finding's `standards` names the standard (written as `Report.standard` is)."""
     name = re.escape(standard_name(standard)).replace("/", r"\/")
@@ -242,9 +276,11 @@ def _rule_findings(findings: pl.LazyFrame, expected: pl.DataFrame) -> pl.LazyFra
     ).with_columns(control_id=pl.col("rule_name"))
 
 
-def _with_control_id(findings: pl.LazyFrame, expected: pl.DataFrame) -> pl.LazyFrame:
+def _with_control_id(
+    findings: pl.LazyFrame, own_id: pl.Expr, expected: pl.DataFrame
+) -> pl.LazyFrame:
     """Adds the expected control of each finding; findings of other controls go."""
-    own = pl.concat_str(pl.lit("="), pl.col("standard_control_id"))
+    own = pl.concat_str(pl.lit("="), own_id)
     return (
         findings.with_columns(_control_key=pl.coalesce("security_control_id", own))
         .join(_control_keys(expected).lazy(), on="_control_key", how="inner")
@@ -278,8 +314,8 @@ def _control_keys(expected: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([own, by_security_control])
 
 
-def _kinds(findings: pl.LazyFrame, standard: str) -> pl.DataFrame:
-    """The lists of standards that findings have and that name the standard: a few dozen at most.
+def _kinds(findings: pl.LazyFrame, report: Report) -> pl.DataFrame:
+    """The lists of standards that findings have and that name the report's: a few dozen at most.
 
     Active consolidated and per-standard findings exist side by side for a day when AWS switches
     from one kind to the other. It reads three narrow columns, so that every other day pays for
@@ -297,7 +333,7 @@ def _kinds(findings: pl.LazyFrame, standard: str) -> pl.DataFrame:
             per_standard=pl.col("active").min().not_().fill_null(value=False),
         )
         .collect(engine="streaming")
-        .filter(counts_for_standard(standard))
+        .filter(names_standard(report))
     )
 
 

@@ -1,20 +1,181 @@
-"""Expected controls where AWS cannot be asked: from the settings, and from the findings.
+"""The controls that a report expects on a day: what AWS listed, and what holds where it did not.
 
-How AWS is asked stands in `aws/controls.py`; which findings belong to a control in `controls.py`.
+How AWS is asked stands in `aws/controls.py`; which findings belong to a control in `controls.py`;
+what is read of the lake for it in `lake/snapshot.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date
+from typing import Any, Literal
 
 import polars as pl
 
-from posture_pipeline.model.controls import canonical_rule_name
-from posture_pipeline.schemas import EXPECTED_CONTROLS, SEPARATOR
+from posture_pipeline.model.controls import (
+    canonical_rule_name,
+    names_standard,
+    own_control_id_expression,
+)
+from posture_pipeline.model.silence import WITHHELD
+from posture_pipeline.schemas import EXPECTED_CONTROLS, LISTED_CONTROLS
 from posture_pipeline.settings import Report
 
 _SEVERITIES = ("INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL")
+
+NOT_ASKED = "AWS was not asked for the controls of the day; they are those that findings name."
+FROM_FINDINGS = "Its score is over the controls that findings of other accounts name."
+NOT_NAMED = (
+    "No finding names a control of it either. Enable it in Security Hub, or take the report out of "
+    "the settings."
+)
+
+KEPT_UNTIL_READY = "The controls of the newest earlier day are expected until then."
+
+RULE_SEVERITY = "MEDIUM"
+"""Rules of AWS Config have no severity of their own; their findings are all MEDIUM (AWS: Security
+Hub user guide, securityhub-internal-providers)."""
+
+KEPT = "AWS was not asked for the controls of the day; they are those that it listed on {}."
+
+UnlistedKind = Literal["not_enabled", "not_ready", "failed"]
+
+# --- what AWS listed --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """Why AWS listed no controls of a report.
+
+    Attributes:
+        kind: not_enabled (in the audit account: other accounts may have it), not_ready (AWS is
+            enabling or changing it), or failed (AWS could not be asked, or knows no such thing).
+        reason: What AWS said, for a person.
+    """
+
+    kind: UnlistedKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What AWS listed on a day.
+
+    Attributes:
+        controls: Rows of `schemas.LISTED_CONTROLS`.
+        unlisted: Of what it listed nothing, and why, by the definition of the report. A definition
+            in neither was not asked for.
+    """
+
+    controls: pl.DataFrame = field(default_factory=LISTED_CONTROLS.empty)
+    unlisted: Mapping[str, Unlisted] = field(default_factory=dict)
+
+    def details(self) -> dict[str, Any]:
+        """What the commit of `listed_controls` says beside the rows."""
+        return {"unlisted": {key: asdict(each) for key, each in self.unlisted.items()}}
+
+    @classmethod
+    def stored(cls, controls: pl.DataFrame, details: Mapping[str, Any]) -> Listing:
+        """The listing that a commit holds."""
+        unlisted = details.get("unlisted", {})
+        return cls(controls, {key: Unlisted(**each) for key, each in unlisted.items()})
+
+    def completed(self, before: Listing) -> Listing:
+        """With what an earlier run of the same day listed and this one could not."""
+        lost = [key for key, each in self.unlisted.items() if each.kind != "not_enabled"]
+        again = before.controls.filter(pl.col("definition").is_in(lost))
+        found = set(again["definition"])
+        return Listing(
+            pl.concat([self.controls, again]),
+            {key: each for key, each in self.unlisted.items() if key not in found},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the reports expect on a day.
+
+    Attributes:
+        controls: Rows of `schemas.EXPECTED_CONTROLS`.
+        withheld: Why a report has no score on the day, by its name. It has rows all the same, where
+            its controls are known of an earlier day.
+    """
+
+    controls: pl.DataFrame
+    withheld: Mapping[str, str]
+
+
+def as_expected(
+    listed: pl.DataFrame, report: Report, day: date, note: str | None = None
+) -> pl.DataFrame:
+    """Listed controls as the controls of a report.
+
+    Args:
+        listed: Rows of `schemas.LISTED_CONTROLS`, of one day.
+        report: The report.
+        day: The day that they hold for.
+        note: Why they are not those of the day itself.
+    """
+    rows = listed.filter(pl.col("definition") == report.definition)
+    return _of_report(rows.with_columns(as_of="date"), report, day, note)
+
+
+def kept(earlier: pl.DataFrame, report: Report, day: date, note: str | None) -> pl.DataFrame:
+    """The controls of an earlier day as those of another, with the day they were listed.
+
+    Args:
+        earlier: Rows of `schemas.EXPECTED_CONTROLS` of one day.
+        report: The report; the rows of the same definition are kept, whatever its name was.
+        day: The day that they hold for.
+        note: Why they are kept.
+    """
+    rows = earlier.filter(pl.col("definition") == report.definition).unique(
+        "control_id", maintain_order=True
+    )
+    return _of_report(rows, report, day, note)
+
+
+def joined(controls: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """The controls, and those of the others that are not among them."""
+    rest = others.join(controls, on="control_id", how="anti")
+    return pl.concat([controls, rest])
+
+
+def _of_report(rows: pl.DataFrame, report: Report, day: date, note: str | None) -> pl.DataFrame:
+    return EXPECTED_CONTROLS.cast(
+        rows.with_columns(
+            date=pl.lit(day),
+            report=pl.lit(report.name),
+            report_kind=pl.lit(report.kind),
+            definition=pl.lit(report.definition),
+            note=pl.lit(note, dtype=pl.String),
+        )
+    )
+
+
+def withheld(scores: pl.DataFrame, reasons: Mapping[str, str]) -> pl.DataFrame:
+    """The scores of a day, none of a report whose controls are not known.
+
+    Args:
+        scores: Rows of one of the tables of scores.
+        reasons: By the name of the report.
+    """
+    why = pl.col("report").replace_strict(
+        list(reasons), list(reasons.values()), default=None, return_dtype=pl.String
+    )
+    values = ("score", "console_score", "resource_score")
+    return (
+        scores.with_columns(_why=why)
+        .with_columns(
+            *(pl.when(pl.col("_why").is_null()).then(name).alias(name) for name in values),
+            reason=pl.coalesce(pl.format("{}{}", pl.lit(WITHHELD), "_why"), "reason"),
+        )
+        .select(scores.columns)
+    )
+
+
+# --- where AWS listed nothing -----------------------------------------------------------------
 
 
 def controls_of_settings(reports: Sequence[Report], day: date) -> pl.DataFrame:
@@ -29,8 +190,10 @@ def controls_of_settings(reports: Sequence[Report], day: date) -> pl.DataFrame:
             "date": day,
             "report": report.name,
             "report_kind": report.kind,
+            "definition": report.definition,
             "control_id": control_id,
             "title": rule,
+            "severity": RULE_SEVERITY,
             "enabled": True,
             "source": "settings",
             "as_of": day,
@@ -38,7 +201,9 @@ def controls_of_settings(reports: Sequence[Report], day: date) -> pl.DataFrame:
         for report in reports
         for control_id, rule in _rules(report).items()
     ]
-    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
+    if not rows:
+        return EXPECTED_CONTROLS.empty()
+    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows, schema_overrides=EXPECTED_CONTROLS.schema))
 
 
 def _rules(report: Report) -> dict[str, str]:
@@ -50,25 +215,24 @@ def _rules(report: Report) -> dict[str, str]:
 
 
 def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> pl.DataFrame:
-    """The controls of a report that the day's findings tell of.
+    """The controls of a report that the day's findings name.
 
-    For a standard these are the controls that have data, which are all that its score counts.
+    For standards these are the controls that have data, which are all that their score counts.
     For a conformance pack they are the pack rules with findings (of any pack: a rule's name does
     not say which), so rules without findings are missing.
 
     Args:
         findings: The snapshot, with the columns of `merged_findings`.
-        report: A standard or a conformance pack.
+        report: Of standards, or a conformance pack.
         day: The partition.
 
     Returns:
         `expected_controls` rows, source `findings`.
     """
-    if report.standard is not None:
-        ids = [f"{kind}/{report.standard}" for kind in ("standards", "ruleset")]
-        standards = pl.col("standards").str.split(SEPARATOR)
-        belongs = pl.any_horizontal(standards.list.contains(each) for each in ids)
-        control = pl.coalesce("security_control_id", "standard_control_id")
+    if report.is_of_standards:
+        belongs = names_standard(report)
+        own = pl.col("standard_control_id") if report.standard else own_control_id_expression()
+        control = pl.coalesce("security_control_id", own)
     else:
         belongs = pl.col("config_rule_name").str.contains("-conformance-pack-", literal=True)
         control = pl.col("rule_name")
@@ -88,6 +252,7 @@ def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> p
             pl.lit(day).alias("date"),
             pl.lit(report.name).alias("report"),
             pl.lit(report.kind).alias("report_kind"),
+            pl.lit(report.definition).alias("definition"),
             pl.col("rank")
             .replace_strict(ratings, default=None, return_dtype=pl.String)
             .alias("severity"),

@@ -329,7 +329,7 @@ def may_be_assumed(report: Report, collect: str) -> pl.Expr:
     if collect == COLLECT_FAILING:
         # A stale failure proves that the control did not pass when it was last checked.
         return pl.col("stale_findings") == 0
-    if report.kind == "standard":
+    if report.is_of_standards:
         return pl.lit(value=False)
     return pl.col("suppressed_findings") == 0
 

@@ -18,6 +18,7 @@ from posture_pipeline.model.causes import AGED_OUT_DAYS
 from posture_pipeline.model.controls import CONFIG_PRODUCT
 from posture_pipeline.model.scoring import NO_FINDINGS, score, status_in_scope
 from posture_pipeline.schemas import SILENT_SOURCES, Table
+from posture_pipeline.settings import STANDARD_KINDS
 
 if TYPE_CHECKING:
     from datetime import date
@@ -141,7 +142,7 @@ def silence_by_report(silent: pl.DataFrame, reports: pl.DataFrame) -> pl.DataFra
     Returns:
         report, account_id, since (Date: the last snapshot with them) and what (String).
     """
-    of_standard = pl.col("report_kind") == "standard"
+    of_standard = pl.col("report_kind").is_in(STANDARD_KINDS)
     from_config = pl.col("product") == CONFIG_PRODUCT
     return (
         silent.join(reports, how="cross")

@@ -147,7 +147,7 @@ def read(lake: Lake, settings: Settings) -> Stored:
         "account_id", keep="first", maintain_order=True
     )
     controls = lake.scan(CONTROL_STATUS, day).filter(wanted).join(places.lazy(), on="account_id")
-    expected = snapshot.expected_of(lake, reports, day) if reports else pl.DataFrame()
+    expected = snapshot.expected_of(lake, reports, day)
     recent = _days(lake, SCORE_CHANGES, day, DAYS_OF_CHANGES)
     told = pl.col("scope").is_in(["workload", "organization"]) & wanted
     collected_at = organization["collected_at"].max()

@@ -15,6 +15,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from posture_pipeline.explain_words import count, what_happened
+from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.explanation import earlier_day
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import exceptions as exception_rules
@@ -245,7 +246,7 @@ def _place(row: Row) -> tuple[str, str, str]:
 
 
 def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
-    """What is missing, silent, about to end or unreadable."""
+    """What is missing, silent, of another day, about to end or unreadable."""
     withheld = [row for row in _of(lake, WORKLOAD_SCORES, day) if row["score"] is None]
     if withheld:
         named = [f"{row['workload']} {row['environment']} {row['report']}" for row in withheld]
@@ -263,6 +264,8 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
         if rows.height:
             named = [f"{row[0]} {row[1] or ''}" for row in rows.sort("account_id").iter_rows()]
             yield f"{count(rows.height, 'account')} {what}: {_named(named)}"
+    for report, note in snapshot.notes_of(lake, day).items():
+        yield f"{report}: {note}".rstrip(".")
     silent = _of(lake, SILENT_SOURCES, day)
     if silent:
         named = [f"{row['product']} in {row['account_id']} {row['region']}" for row in silent]

@@ -331,6 +331,11 @@ class Views:
                 self._cell(row) | {"workload": row["workload"], "page": self.pages[row["workload"]]}
                 for row in withheld.iter_rows(named=True)
             ],
+            "notes": stored.expected.select("report", "note")
+            .drop_nulls()
+            .unique()
+            .sort("report", "note")
+            .rows(named=True),
         }
 
     # --- a workload -----------------------------------------------------------------------

@@ -386,15 +386,17 @@ class SecurityHub:
     def get_enabled_standards(self, params: dict[str, Any], region: str) -> Reply:
         """Return the subscriptions of the audit account."""
         wanted = params.get("StandardsSubscriptionArns")
-        items = [
+        items: list[dict[str, Any]] = [
             {
                 "StandardsSubscriptionArn": self._subscription_arn(standard, region),
                 "StandardsArn": standard_arn(standard, region),
                 "StandardsInput": {},
-                "StandardsStatus": "READY",
-                "StandardsControlsUpdatable": "READY_FOR_UPDATES",
+                "StandardsStatus": "PENDING" if self._is_pending(standard) else "READY",
+                "StandardsControlsUpdatable": (
+                    "NOT_READY_FOR_UPDATES" if self._is_pending(standard) else "READY_FOR_UPDATES"
+                ),
             }
-            for standard in ENABLED_STANDARDS
+            for standard in self._enabled()
             if not wanted or self._subscription_arn(standard, region) in wanted
         ]
         return self._paged("GetEnabledStandards", params, items, "StandardsSubscriptions")
@@ -447,12 +449,13 @@ class SecurityHub:
         for pair in asked:
             control = known.get(pair.get("SecurityControlId", ""))
             standard = _standard_or_none(pair.get("StandardsArn", ""), region)
-            if control is None or standard is None or standard not in control.standards:
+            not_there = standard not in self._enabled() or self._is_pending(standard)
+            if control is None or standard not in control.standards or not_there:
                 unprocessed.append(
                     {
                         "StandardsControlAssociationId": pair,
-                        "ErrorCode": "NOT_FOUND",
-                        "ErrorReason": "The control is not part of the standard",
+                        "ErrorCode": "RESOURCE_NOT_FOUND",
+                        "ErrorReason": "The control is not part of a standard that is ready",
                     }
                 )
                 continue
@@ -490,7 +493,7 @@ class SecurityHub:
     def describe_standards_controls(self, params: dict[str, Any], region: str) -> Reply:
         """Return the rules of an enabled standard, by the standard's own numbers."""
         arn = params.get("StandardsSubscriptionArn", "")
-        found = [s for s in ENABLED_STANDARDS if self._subscription_arn(s, region) == arn]
+        found = [s for s in self._enabled() if self._subscription_arn(s, region) == arn]
         if not found:
             raise ServiceError(
                 code="ResourceNotFoundException", message=f"{arn} is not subscribed", status=404
@@ -582,6 +585,16 @@ class SecurityHub:
     def _control_arn(self, control: Control, region: str) -> str:
         return f"arn:aws:securityhub:{region}:{self._audit}:security-control/{control.control_id}"
 
+    def _enabled(self) -> list[str]:
+        """The standards that are on in the audit account."""
+        off = self._settings.standards_off
+        return [each for each in ENABLED_STANDARDS if standard_path(each) not in off]
+
+    def _is_pending(self, standard: str) -> bool:
+        """Whether AWS is still enabling a standard in the audit account today."""
+        is_day = self._clock.now().date() in self._settings.pending_on
+        return is_day and standard_path(standard) in self._settings.standards_pending
+
     def _subscription_arn(self, standard: str, region: str) -> str:
         path = standard_path(standard)
         return f"arn:aws:securityhub:{region}:{self._audit}:subscription/{path}"
@@ -607,7 +620,7 @@ class SecurityHub:
     def _association(self, control: Control, standard: str, region: str) -> dict[str, Any]:
         name = control.control_id
         off = (
-            standard not in ENABLED_STANDARDS
+            standard not in self._enabled()
             or name in DISABLED_CONTROLS
             or name in DISABLED_IN_AUDIT
             or (name, standard) in DISABLED_ASSOCIATIONS

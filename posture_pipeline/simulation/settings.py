@@ -81,6 +81,10 @@ class SimulationSettings:
         token_lifetime_seconds: of a NextToken of Security Hub, in simulated seconds.
         hostile_names: whether an organization of 20 accounts or more has one whose name is markup.
         legacy_account_status: whether Organizations still sends `Status` beside `State`.
+        standards_off: standards that the members have and the audit account has not, by name and
+            version, such as `cis-aws-foundations-benchmark/v/3.0.0`.
+        standards_pending: standards that AWS is enabling in the audit account.
+        pending_on: the days on which it is; on every other day they are ready.
         empty_account_pages: whether ListAccounts returns an empty page with a token now and then.
         renamed_on: the day since which Security Hub's findings have ProductName `Security Hub
             CSPM`, and before it `Security Hub`; None keeps the old name.
@@ -109,6 +113,9 @@ class SimulationSettings:
     token_lifetime_seconds: int = 3600
     hostile_names: bool = True
     legacy_account_status: bool = True
+    standards_off: tuple[str, ...] = ()
+    standards_pending: tuple[str, ...] = ()
+    pending_on: tuple[dt.date, ...] = ()
     empty_account_pages: bool = True
     renamed_on: dt.date | None = RENAMED_ON
     second_pack: bool = False

@@ -13,7 +13,7 @@ import pytest
 from posture_pipeline.aws import cloudwatch
 from posture_pipeline.aws.clients import AwsClients, PassingAwsError, is_passing
 from posture_pipeline.aws.cloudwatch import publish
-from posture_pipeline.aws.controls import expected_controls, find_pack
+from posture_pipeline.aws.controls import NotReadyError, find_pack, listed_controls
 from posture_pipeline.aws.organizations import organization_accounts
 from posture_pipeline.aws.permissions import PermissionResult, try_permissions
 from posture_pipeline.aws.rate import RateBudget
@@ -25,7 +25,7 @@ from posture_pipeline.errors import (
     PermissionMissingError,
 )
 from posture_pipeline.model.collection import ShardPosition
-from posture_pipeline.schemas import EXPECTED_CONTROLS, ORGANIZATION_ACCOUNTS
+from posture_pipeline.schemas import LISTED_CONTROLS, ORGANIZATION_ACCOUNTS
 from posture_pipeline.settings import Accounts, Alarms, Aws, Report, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import RateLimit, SimulationSettings
@@ -304,14 +304,20 @@ def test_the_day_is_the_endpoints_and_another_is_refused(
 
 
 def rows_of(frame: pl.DataFrame, report: Report) -> pl.DataFrame:
-    return frame.filter(pl.col("report") == report.name)
+    return frame.filter(pl.col("definition") == report.definition)
 
 
-def test_expected_controls_of_every_kind_of_report(clients: AwsClients) -> None:
-    frame = expected_controls(clients, (*REPORTS, CIS_1), day=DAY)
-    assert frame.schema == EXPECTED_CONTROLS.schema
-    assert frame.select("report", "control_id").is_unique().all()
-    assert frame["date"].unique().to_list() == frame["as_of"].unique().to_list() == [DAY]
+def listed(clients: AwsClients, *reports: Report) -> pl.DataFrame:
+    listing = listed_controls(clients, reports, day=DAY, last_try=False)
+    assert listing.unlisted == {}
+    return listing.controls
+
+
+def test_controls_are_listed_for_every_kind_of_report_that_aws_knows(clients: AwsClients) -> None:
+    frame = listed(clients, *REPORTS, CIS_1)
+    assert frame.schema == LISTED_CONTROLS.schema
+    assert frame.select("definition", "control_id").is_unique().all()
+    assert frame["date"].unique().to_list() == [DAY]
     for report in (FSBP, CIS_3, CIS_1):
         rows = rows_of(frame, report)
         assert rows.height > 10
@@ -319,13 +325,12 @@ def test_expected_controls_of_every_kind_of_report(clients: AwsClients) -> None:
         assert rows["title"].null_count() == 0
         assert set(rows["source"]) == {"security_hub"}
     assert not rows_of(frame, FSBP)["enabled"].all()
-    assert rows_of(frame, RULES)["control_id"].to_list() == ["lz-s3", "lz-s3-encryption"]
-    assert set(rows_of(frame, RULES)["source"]) == {"settings"}
+    assert rows_of(frame, RULES).is_empty(), "custom rules are in the settings"
 
 
 def test_a_standards_own_ids_are_mapped_to_security_controls(clients: AwsClients) -> None:
     """CIS 1.2 numbers its rules; one number may be two controls, one control two numbers."""
-    rows = rows_of(expected_controls(clients, [CIS_1], day=DAY), CIS_1)
+    rows = rows_of(listed(clients, CIS_1), CIS_1)
     own = {each for ids in rows["standard_control_ids"].drop_nulls() for each in ids.split()}
     assert "1.1" in own
     assert all("." in control and control[0].isalpha() for control in rows["control_id"])
@@ -337,7 +342,7 @@ def test_a_pack_is_found_by_its_plain_name_and_lists_rules_without_findings(
     deployed = find_pack(clients, "lz-framework")
     assert deployed.startswith("OrgConformsPack-lz-framework-")
     assert find_pack(clients, deployed) == deployed
-    rows = rows_of(expected_controls(clients, [PACK], day=DAY), PACK)
+    rows = rows_of(listed(clients, PACK), PACK)
     assert {"lz-rule-1", "lz-rule-10", "lz-rds-backup"} <= set(rows["control_id"])
     assert not rows["control_id"].str.contains("conformance-pack").any()
 
@@ -351,27 +356,109 @@ def test_a_pack_of_another_name_is_not_taken_and_those_that_exist_are_named(
     assert not is_passing(caught.value)
 
 
-def test_a_standard_that_is_not_enabled_is_an_error_not_an_empty_list(clients: AwsClients) -> None:
+def test_a_standard_that_is_not_enabled_lists_nothing_and_says_so(clients: AwsClients) -> None:
     report = Report(name="nist", standard="nist-800-53/v/5.0.0")
-    with pytest.raises(
-        AwsError, match=r"nist-800-53/v/5\.0\.0 is not enabled .* Enable it"
-    ) as caught:
-        expected_controls(clients, [FSBP, report], day=DAY)
-    assert not is_passing(caught.value)
+    listing = listed_controls(clients, [FSBP, report], day=DAY)
+    assert set(listing.controls["definition"]) == {FSBP.definition}
+    (unlisted,) = listing.unlisted.values()
+    assert unlisted.kind == "not_enabled"
+    assert "nist-800-53/v/5.0.0 is not enabled in eu-west-1" in unlisted.reason
+
+
+@pytest.mark.parametrize("denied", [(), ("BatchGetStandardsControlAssociations",)])
+@pytest.mark.parametrize("kind", ["standards_off", "standards_pending"])
+def test_a_standard_that_is_off_is_told_from_one_that_is_not_ready(
+    denied: tuple[str, ...], kind: str
+) -> None:
+    simulation = SimulationSettings(
+        accounts=5, rate_limit=None, pending_on=(DAY,), **{kind: (CIS_3.standard,)}
+    )
+    with serve(simulation) as hub:
+        hub.set_clock(NOW)
+        deny(hub, *denied)
+        clients = AwsClients(Aws(endpoint_url=hub.url))
+        listing = listed_controls(clients, [FSBP, CIS_3], day=DAY)
+        assert set(listing.controls["definition"]) == {FSBP.definition}
+        (unlisted,) = listing.unlisted.values()
+        if kind == "standards_off":
+            assert unlisted.kind == "not_enabled"
+        else:
+            assert unlisted.kind == "not_ready"
+            assert "StandardsStatus PENDING, NOT_READY_FOR_UPDATES" in unlisted.reason
+            with pytest.raises(NotReadyError) as caught:
+                listed_controls(clients, [FSBP, CIS_3], day=DAY, last_try=False)
+            assert is_passing(caught.value), "worth another try"
+
+
+def test_pending_controls_are_never_taken_for_disabled_ones_without_the_status(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    """Without the permission to read the status nobody knows which of the two it is."""
+    report = Report(name="nist", standard="nist-800-53/v/5.0.0")
+    deny(hub, "GetEnabledStandards")
+    (unlisted,) = listed_controls(clients, [FSBP, report], day=DAY).unlisted.values()
+    assert unlisted.kind == "failed"
+    assert "securityhub:GetEnabledStandards" in unlisted.reason
+
+
+def test_the_controls_of_all_standards_are_those_of_each_once(clients: AwsClients) -> None:
+    every = Report(name="all", all_standards=True)
+    whole = listed(clients, every)
+    single = listed(clients, FSBP, CIS_3, CIS_1)
+    assert set(single["control_id"]) <= set(whole["control_id"])
+    assert whole["control_id"].is_unique().all()
+    own = {each for ids in whole["standard_control_ids"].drop_nulls() for each in ids.split()}
+    assert f"{CIS_1.standard}/1.1" in own, "CIS 1.4 has another 1.1"
+    assert "1.1" not in own
+    enabled = single.filter("enabled")["control_id"].unique().sort()
+    also = whole.filter("enabled", pl.col("control_id").is_in(enabled.implode()))
+    assert also["control_id"].sort().to_list() == enabled.to_list()
+
+
+def test_one_reports_failure_does_not_keep_the_others_from_being_listed(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    deny(hub, "DescribeConformancePackCompliance")
+    made_up = Report(name="made-up", standard="made-up/v/9.9.9")
+    listing = listed_controls(clients, [FSBP, made_up, PACK, RULES], day=DAY)
+    assert set(listing.controls["definition"]) == {FSBP.definition}
+    assert {key: each.kind for key, each in listing.unlisted.items()} == {
+        made_up.definition: "failed",
+        PACK.definition: "failed",
+    }
+    assert "config:DescribeConformancePackCompliance" in listing.unlisted[PACK.definition].reason
+    assert "knows no standard" in listing.unlisted[made_up.definition].reason
+
+
+def test_where_no_report_can_be_listed_the_error_says_why_for_each(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    deny(hub, "DescribeConformancePackCompliance")
+    made_up = Report(name="made-up", standard="made-up/v/9.9.9")
+    with pytest.raises(AwsError, match=r"made-up: .* lz-pack: .*DescribeConformancePackCompl"):
+        listed_controls(clients, [made_up, PACK], day=DAY)
+
+
+def test_credentials_that_expired_stop_everything(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    deny(hub, "DescribeConformancePackCompliance", code="ExpiredTokenException")
+    with pytest.raises(CredentialsError, match="expired"):
+        listed_controls(clients, [FSBP, PACK], day=DAY)
 
 
 def test_a_standard_that_aws_does_not_know_is_named(clients: AwsClients) -> None:
     report = Report(name="made-up", standard="made-up/v/9.9.9")
     with pytest.raises(AwsError, match=r"knows no standard made-up/v/9\.9\.9 .* Correct"):
-        expected_controls(clients, [report], day=DAY)
+        listed(clients, report)
 
 
 def test_without_the_newer_permissions_the_older_calls_give_the_same_controls(
     clients: AwsClients, hub: SimulationServer
 ) -> None:
-    whole = expected_controls(clients, [FSBP, CIS_3, CIS_1], day=DAY)
+    whole = listed(clients, FSBP, CIS_3, CIS_1)
     deny(hub, "ListSecurityControlDefinitions")
-    fallback = expected_controls(clients, [FSBP, CIS_3, CIS_1], day=DAY)
+    fallback = listed(clients, FSBP, CIS_3, CIS_1)
     assert hub.calls("DescribeStandardsControls")
     for report in (FSBP, CIS_3, CIS_1):
         first, second = rows_of(whole, report), rows_of(fallback, report)
@@ -386,7 +473,7 @@ def test_without_either_permission_the_error_names_both(
 ) -> None:
     deny(hub, "BatchGetStandardsControlAssociations", "DescribeStandardsControls")
     with pytest.raises(PermissionMissingError) as caught:
-        expected_controls(clients, [FSBP], day=DAY)
+        listed(clients, FSBP)
     assert "securityhub:BatchGetStandardsControlAssociations" in str(caught.value)
     assert "securityhub:DescribeStandardsControls" in str(caught.value)
 
@@ -406,7 +493,7 @@ def test_a_broken_reply_never_becomes_a_short_list_of_controls(
 ) -> None:
     hub.inject([{"kind": kind, "operation": operation}])
     with pytest.raises(PassingAwsError, match=operation):
-        expected_controls(clients, REPORTS, day=DAY)
+        listed(clients, *REPORTS)
 
 
 # -- Accounts --------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ THIRD = FIRST + timedelta(days=2)
 
 ASSETS = {
     "organization_accounts",
+    "listed_controls",
     "expected_controls",
     "raw_finding_pages",
     "merged_findings",
@@ -358,26 +359,6 @@ def test_expired_credentials_stop_the_run_at_once_and_publish_nothing(days: Simu
     assert "expired" in failures(result)["raw_finding_pages"]
     assert days.lake.commit_of(RAW_FINDING_PAGES, FIRST) is None
     assert "cloudwatch_metrics" not in materialized(result)
-
-
-def test_an_error_while_reading_controls_never_becomes_an_empty_report(
-    days: SimulatedDays,
-) -> None:
-    days.server.inject(
-        [
-            {
-                "kind": "error",
-                "operation": "DescribeConformancePackCompliance",
-                "status": 403,
-                "code": "AccessDeniedException",
-                "times": None,
-            }
-        ]
-    )
-    result = days.run(FIRST)
-    assert not result.success
-    assert "config:DescribeConformancePackCompliance" in failures(result)["expected_controls"]
-    assert days.lake.commit_of(ACCOUNT_SCORES.name, FIRST) is None
 
 
 def test_accounts_come_from_the_findings_where_they_cannot_be_listed(days: SimulatedDays) -> None:

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 GRAPH = {
     "organization_accounts": (set(), "ingest"),
-    "expected_controls": (set(), "ingest"),
+    "listed_controls": (set(), "ingest"),
+    "expected_controls": ({"account_findings", "listed_controls"}, "findings"),
     "aws_compliance": (set(), "ingest"),
     "raw_finding_pages": (set(), "ingest"),
     "merged_findings": ({"raw_finding_pages"}, "findings"),
@@ -108,6 +109,8 @@ BLOCKING = {
 }
 
 WARNING = {
+    "every_report_knows_its_controls",
+    "no_failure_vanished_without_evidence",
     "few_records_are_quarantined",
     "accounts_could_be_listed",
     "accounts_have_a_workload",

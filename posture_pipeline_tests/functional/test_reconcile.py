@@ -47,7 +47,7 @@ HOME = "eu-west-1"
 PACK = Report(name="lz-pack", conformance_pack="lz-framework")
 REPORTS = (Report(name="fsbp", standard="aws-foundational-security-best-practices/v/1.0.0"), PACK)
 NEEDED = [
-    *("organization_accounts", "expected_controls", "aws_compliance"),
+    *("organization_accounts", "listed_controls", "aws_compliance"),
     *("raw_finding_pages", "merged_findings", "account_findings", "finding_changes"),
     *("control_status", "account_scores", "workload_scores", "organization_scores"),
     "reconciliation",

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from posture_pipeline.model.expected import controls_of_findings, controls_of_settings
-from posture_pipeline.schemas import EXPECTED_CONTROLS, MERGED_FINDINGS
+from posture_pipeline.model.expected import (
+    Listing,
+    Unlisted,
+    as_expected,
+    controls_of_findings,
+    controls_of_settings,
+    joined,
+    kept,
+    withheld,
+)
+from posture_pipeline.model.scoring import control_status_of_reports
+from posture_pipeline.schemas import (
+    EXPECTED_CONTROLS,
+    LISTED_CONTROLS,
+    MERGED_FINDINGS,
+    ORGANIZATION_SCORES,
+)
 from posture_pipeline.settings import Report
 
 DAY = date(2026, 11, 23)
@@ -175,3 +190,178 @@ def test_findings_that_tell_nothing_give_no_rows() -> None:
 def test_the_order_of_the_findings_does_not_matter(rows: list[dict[str, Any]]) -> None:
     found = controls_of_findings(findings(*rows), STANDARD, DAY)
     assert found.equals(controls_of_findings(findings(*reversed(rows)), STANDARD, DAY))
+
+
+# --- what AWS listed --------------------------------------------------------------------------
+
+
+def listed(*ids: str, report: Report = STANDARD) -> pl.DataFrame:
+    rows = [
+        {"date": DAY, "definition": report.definition, "control_id": each, "enabled": True}
+        for each in ids
+    ]
+    return LISTED_CONTROLS.cast(pl.DataFrame(rows))
+
+
+def test_listed_controls_belong_to_what_is_scored_whatever_the_reports_name() -> None:
+    renamed = Report(name="best-practices", standard=FSBP)
+    assert ids(as_expected(listed("S3.1", "EC2.1"), renamed, DAY)) == ["S3.1", "EC2.1"]
+    assert as_expected(listed("S3.1"), Report(name="fsbp", standard=CIS), DAY).is_empty()
+
+
+def test_kept_controls_say_of_which_day_they_are_and_why() -> None:
+    later = DAY + timedelta(days=2)
+    rows = kept(as_expected(listed("S3.1"), STANDARD, DAY), STANDARD, later, "because")
+    assert rows.select("date", "as_of", "note").rows() == [(later, DAY, "because")]
+    assert kept(rows, PACK, later, None).is_empty()
+
+
+def test_controls_are_joined_each_once_and_the_first_list_decides() -> None:
+    first = as_expected(listed("S3.1"), STANDARD, DAY, "first")
+    both = joined(first, as_expected(listed("S3.1", "EC2.1"), STANDARD, DAY, "second"))
+    assert dict(both.select("control_id", "note").iter_rows()) == {
+        "S3.1": "first",
+        "EC2.1": "second",
+    }
+
+
+def test_a_listing_is_the_same_after_it_was_stored() -> None:
+    listing = Listing(listed("S3.1"), {PACK.definition: Unlisted("failed", "No permission.")})
+    stored = Listing.stored(listing.controls, listing.details())
+    assert stored.unlisted == listing.unlisted
+    assert Listing.stored(LISTED_CONTROLS.empty(), {}).unlisted == {}
+
+
+def test_a_later_run_of_the_day_loses_nothing_but_what_was_switched_off() -> None:
+    earlier = Listing(pl.concat([listed("S3.1"), listed("lz-s3", report=PACK)]))
+    again = Listing(
+        unlisted={
+            STANDARD.definition: Unlisted("not_enabled", "It is off."),
+            PACK.definition: Unlisted("not_ready", "It is being deployed."),
+        }
+    ).completed(earlier)
+    assert again.controls["control_id"].to_list() == ["lz-s3"]
+    assert set(again.unlisted) == {STANDARD.definition}
+
+
+def test_scores_are_withheld_of_the_reports_with_a_reason_and_of_no_others() -> None:
+    scores = ORGANIZATION_SCORES.cast(
+        pl.DataFrame({"report": ["fsbp", "pack"], "score": [50.0, 60.0]})
+    )
+    rows = withheld(scores, {"pack": "No permission."})
+    assert rows.select("report", "score", "reason").rows() == [
+        ("fsbp", 50.0, None),
+        ("pack", None, "withheld: No permission."),
+    ]
+    assert withheld(scores, {}).equals(scores)
+
+
+# --- all standards ----------------------------------------------------------------------------
+
+STANDARDS = (FSBP, "cis-aws-foundations-benchmark/v/1.4.0", "pci-dss/v/3.2.1")
+OWN_IDS = {"S3.1": ("S3.1", "1.1", "PCI.S3.1"), "IAM.1": ("IAM.1", "1.2", "PCI.IAM.1")}
+EVERY = Report(name="all", all_standards=True)
+RANK = {"FAILED": 3, "UNKNOWN": 2, "PASSED": 1, "NO_DATA": 0}
+
+
+def own_ids(control_id: str, *, qualified: bool) -> str:
+    pairs = zip(STANDARDS, OWN_IDS[control_id], strict=True)
+    return " ".join(
+        own if not qualified or own == control_id else f"{standard}/{own}"
+        for standard, own in pairs
+    )
+
+
+@given(
+    per_standard=st.booleans(),
+    rows=st.lists(
+        st.tuples(
+            st.sampled_from(["111122223333", "444455556666"]),
+            st.sampled_from(sorted(OWN_IDS)),
+            st.sampled_from(["bucket-1", "bucket-2"]),
+            st.sampled_from(["PASSED", "FAILED", "WARNING"]),
+            st.sets(st.sampled_from(range(3)), min_size=1),
+        ),
+        max_size=12,
+    ),
+)
+def test_the_status_in_all_standards_is_the_worst_of_the_single_standards(
+    *, per_standard: bool, rows: list[tuple[str, str, str, str, set[int]]]
+) -> None:
+    """The union of the standards: each control once, by its security control id."""
+    records = []
+    for account, control_id, resource, status, numbers in rows:
+        record = {
+            "account_id": account,
+            "region": "eu-west-1",
+            "record_state": "ACTIVE",
+            "compliance_status": status,
+            "resource_id": resource,
+        }
+        if per_standard:
+            records += [
+                record
+                | {
+                    "consolidated": False,
+                    "standard_control_id": OWN_IDS[control_id][number],
+                    "standards": f"standards/{STANDARDS[number]}",
+                }
+                for number in numbers
+            ]
+        else:
+            names = " ".join(f"standards/{STANDARDS[number]}" for number in sorted(numbers))
+            records.append(
+                record
+                | {"consolidated": True, "security_control_id": control_id, "standards": names}
+            )
+    reports = [Report(name=f"s{n}", standard=name) for n, name in enumerate(STANDARDS)]
+    expected = EXPECTED_CONTROLS.cast(
+        pl.DataFrame(
+            [
+                {
+                    "report": report.name,
+                    "control_id": each,
+                    "enabled": True,
+                    "standard_control_ids": own_ids(each, qualified=report is EVERY)
+                    if report is EVERY
+                    else OWN_IDS[each][number],
+                }
+                for number, report in enumerate([*reports, EVERY])
+                for each in OWN_IDS
+            ]
+        )
+    )
+    accounts = pl.DataFrame({"account_id": ["111122223333", "444455556666"]})
+    status = control_status_of_reports(
+        findings(*records), expected, [*reports, EVERY], accounts, day=DAY
+    )
+    worst: dict[tuple[str, str], str] = {}
+    for report, *key, found in status.select("report", *PAIR, "status").iter_rows():
+        if report != EVERY.name:
+            pair = (key[0], key[1])
+            worst[pair] = max(worst.get(pair, "NO_DATA"), found, key=lambda each: RANK[each])
+    of_all = status.filter(pl.col("report") == EVERY.name)
+    assert of_all.select(PAIR).is_unique().all()
+    assert {(a, c): s for a, c, s in of_all.select(*PAIR, "status").iter_rows()} == worst
+
+
+PAIR = ["account_id", "control_id"]
+
+
+def test_numbers_of_different_standards_are_different_controls() -> None:
+    """CIS 1.2 and 1.4 both have a 1.1; without AWS nothing says whether it is the same control."""
+    rows = [
+        control("x", security_control_id=None, standard_control_id="1.1", standards=standard)
+        for standard in (f"ruleset/{CIS}", f"standards/{STANDARDS[1]}")
+    ]
+    own = control("x", security_control_id=None, standard_control_id="S3.1")
+    assert ids(controls_of_findings(findings(*rows, own, control("S3.1")), EVERY, DAY)) == [
+        "S3.1",
+        f"{CIS}/1.1",
+        f"{STANDARDS[1]}/1.1",
+    ]
+
+
+def test_findings_of_no_standard_are_of_no_control_of_all_standards() -> None:
+    rows = [control("S3.1", standards=None), rule("lz-s3"), control("", standards="")]
+    assert controls_of_findings(findings(*rows), EVERY, DAY).is_empty()

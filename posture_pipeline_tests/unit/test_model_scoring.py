@@ -270,7 +270,7 @@ def test_when_a_finding_is_stale_is_a_setting_and_changes_the_hash_of_standards_
         found = statuses([updated(72), FRESH], controls("S3.1", report=report), report)
         assert found["status"].to_list() == [status]
         assert report.score_hash(90) != STANDARD.score_hash(90)
-        assert report.settings_hash == STANDARD.settings_hash
+        assert report.definition == STANDARD.definition
     pack = PACK.model_copy(update={"stale_after": None})
     assert pack.score_hash(90) == PACK.score_hash(90)
 

@@ -98,7 +98,13 @@ def test_the_examples_of_the_shipped_file_can_be_used_as_they_are(tmp_path: Path
     block = text[text.index("\nreports:") : text.index("\naccounts:")]
     lines = [re.sub(r"^  # (- |  )", r"  \1", line) for line in block.splitlines()]
     settings = load(tmp_path, "\n".join(line for line in lines if not line.startswith("  #")))
-    assert [report.name for report in settings.reports] == ["fsbp", "cis-v3", "lz-pack", "lz-rules"]
+    assert [report.name for report in settings.reports] == [
+        "fsbp",
+        "cis-v3",
+        "all",
+        "lz-pack",
+        "lz-rules",
+    ]
     assert settings.report("lz-pack").rules is not None
 
 
@@ -175,7 +181,7 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
             f"reports: [{{name: a, standard: {STANDARD}, custom_rules: [x]}}]",
             "reports.0",
             "'x'",
-            "exactly one of standard, conformance_pack, custom_rules",
+            "exactly one of standard, all_standards, conformance_pack, custom_rules",
         ),
         ("reports: [{name: A B, custom_rules: [x]}]", "reports.0.name", "'A B'", "lower-case"),
         ('reports: [{name: "a\\n", custom_rules: [x]}]', "reports.0.name", r"'a\n'", "lower"),
@@ -386,7 +392,7 @@ def test_a_filter_is_kept_as_it_is_written(tmp_path: Path) -> None:
     assert settings.reports[0].filter == SEVERE
 
 
-# --- settings_hash ----------------------------------------------------------------------------
+# --- hashes of a report ------------------------------------------------------------------------
 
 
 def report_raw(**more: Any) -> dict[str, Any]:
@@ -395,7 +401,8 @@ def report_raw(**more: Any) -> dict[str, Any]:
 
 def test_the_hash_does_not_depend_on_the_name() -> None:
     one, two = Report(**report_raw()), Report(**report_raw(name="two"))
-    assert one.settings_hash == two.settings_hash
+    assert one.definition == two.definition
+    assert one.score_hash(90) == two.score_hash(90)
 
 
 def test_the_hash_depends_on_everything_that_decides_the_score() -> None:
@@ -408,12 +415,37 @@ def test_the_hash_depends_on_everything_that_decides_the_score() -> None:
         Report(name="one", custom_rules=("lz-s3",)),
         Report(name="one", standard=STANDARD),
     ]
-    hashes = {report.settings_hash for report in reports}
+    hashes = {report.score_hash(90) for report in reports}
     assert len(hashes) == len(reports)
+    assert reports[0].score_hash(90) != reports[0].score_hash(0)
+
+
+def test_the_definition_depends_on_everything_that_decides_which_controls_are_listed() -> None:
+    reports = [
+        Report(**report_raw()),
+        Report(**report_raw(conformance_pack="other")),
+        Report(name="one", custom_rules=("lz-s3",)),
+        Report(name="one", custom_rules=("lz-s3", "lz-sqs")),
+        Report(name="one", standard=STANDARD),
+        Report(name="one", all_standards=True),
+    ]
+    assert len({report.definition for report in reports}) == len(reports)
+    # The filter decides which findings count; rules of a pack are read from the settings.
+    for same in (report_raw(filter=SEVERE), report_raw(rules=["lz-s3"])):
+        assert Report(**same).definition == reports[0].definition
+
+
+def test_a_report_of_all_standards_is_of_nothing_else() -> None:
+    assert Report(name="all", all_standards=True).kind == "all_standards"
+    for more in ({"standard": STANDARD}, {"custom_rules": ["lz-s3"]}):
+        with pytest.raises(ValueError, match="exactly one of standard, all_standards"):
+            Report(name="all", all_standards=True, **more)
+    with pytest.raises(ValueError, match="all_standards"):
+        Report.model_validate({"name": "all", "all_standards": False})
 
 
 def test_the_hash_is_the_same_in_every_process_and_version() -> None:
-    assert Report(name="x", standard=f"standards/{STANDARD}").settings_hash == "68854d6affc4"
+    assert Report(name="x", standard=f"standards/{STANDARD}").definition == "92e302aa488b"
 
 
 # --- find_settings ----------------------------------------------------------------------------
