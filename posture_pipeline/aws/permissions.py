@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from posture_pipeline.settings import Settings
 
 
+ANY_STANDARD = "aws-foundational-security-best-practices/v/1.0.0"
+"""What the calls are tried with where the reports name no standard."""
+
+
 @dataclass(frozen=True, slots=True)
 class PermissionResult:
     """What trying one permission showed.
@@ -69,8 +73,8 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
     ]
     standards = [report.standard for report in settings.reports if report.standard]
     packs = [r.conformance_pack for r in settings.reports if r.conformance_pack]
-    if standards:
-        results += _control_calls(clients, standards[0])
+    if any(report.is_of_standards for report in settings.reports):
+        results += _control_calls(clients, standards[0] if standards else ANY_STANDARD)
     if packs:
         results += [
             _tried(
@@ -142,7 +146,7 @@ def _get_findings(clients: AwsClients, settings: Settings, region: str) -> str:
 
 
 def _control_calls(clients: AwsClients, standard: str) -> list[PermissionResult]:
-    """The two calls of the first way, and, only if one of them is denied, of the second."""
+    """The calls of the first way, and, only if one of them is denied, of the second."""
     arn = standard_arn(standard, clients.region)
     api = clients.security_hub()
 
@@ -184,7 +188,9 @@ def _control_calls(clients: AwsClients, standard: str) -> list[PermissionResult]
         _tried("securityhub:BatchGetStandardsControlAssociations", purpose, associations),
     ]
     if all(result.ok is not False for result in first):
-        return first
+        status = "telling a standard that is off from one that is not ready, and all standards"
+        enabled = _tried("securityhub:GetEnabledStandards", status, subscriptions, required=False)
+        return [*first, enabled]
     instead = f"{purpose}, where the two calls above are not allowed"
     second = [
         _tried("securityhub:GetEnabledStandards", instead, subscriptions),

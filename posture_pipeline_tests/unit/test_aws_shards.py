@@ -158,6 +158,26 @@ def test_cis_1_2_is_found_by_its_ruleset_arn() -> None:
     assert not wanted("arn:aws:config:eu-west-1:1:config-rule/x", settings)
 
 
+@pytest.mark.parametrize(
+    ("generator_id", "expected"),
+    [
+        ("security-control/S3.1", True),
+        ("aws-foundational-security-best-practices/v/1.0.0/S3.1", True),
+        ("cis-aws-foundations-benchmark/v/5.0.0/1.4", True),
+        ("pci-dss/v/3.2.1/PCI.S3.1", True),
+        ("nist-800-53/v/5.0.0/S3.1", True),
+        ("service-managed-aws-control-tower/v/1.0.0/CT.S3.1", True),
+        ("arn:aws:securityhub:::ruleset/cis-aws-foundations-benchmark/v/1.2.0/rule/1.1", True),
+        ("arn:aws:config:eu-west-1:111122223333:config-rule/config-rule-mburzq", False),
+    ],
+)
+def test_all_standards_takes_the_findings_of_every_standard_and_no_others(
+    generator_id: str, expected: bool
+) -> None:
+    settings = settings_with(reports=(Report(name="all", all_standards=True),))
+    assert wanted(generator_id, settings) is expected
+
+
 def test_config_findings_alone_when_no_report_is_a_standard() -> None:
     settings = settings_with(reports=(Report(name="rules", custom_rules=("lz-s3",)),))
     assert generator_prefixes(settings, "eu-west-1") == ["arn:aws:config:"]
