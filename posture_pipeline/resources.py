@@ -142,6 +142,8 @@ class AwsSource:
                 "started_at": collected.started_at.isoformat(),
                 "collected_at": collected.collected_at.isoformat(),
                 "archived_findings": collected.archived_findings,
+                "updates": collected.updates,
+                "unsettled_shards": list(collected.unsettled),
                 "requests": collected.requests,
                 "throttled": collected.throttled,
             },

@@ -57,6 +57,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
                 **of_commit(MERGED_FINDINGS, merged.findings, lake),
                 "records": merged.records,
                 "duplicates": merged.duplicates,
+                "moved": merged.moved,
                 "quarantined": merged.quarantined,
                 "quarantine_reasons": dict(
                     sorted(merged.reasons.items(), key=lambda item: -item[1])[:10]

@@ -131,6 +131,8 @@ def ingest_assets(
                 "pages": sum(shard["pages"] for shard in shards),
                 "files": commit.files,
                 "collected_at": commit.details["collected_at"],
+                "updates": commit.details.get("updates", 0),
+                "unsettled_shards": commit.details.get("unsettled_shards", []),
                 "requests": commit.details.get("requests", 0),
                 "throttled": commit.details.get("throttled", 0),
                 "reused": reused,

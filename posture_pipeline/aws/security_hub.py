@@ -31,7 +31,13 @@ from posture_pipeline.aws.clients import (
 )
 from posture_pipeline.aws.rate import RateBudget
 from posture_pipeline.errors import AwsError, CollectionError, DayIsOverError, SettingsError
-from posture_pipeline.model.collection import PAGES_PER_FILE, PageSink, ShardPosition
+from posture_pipeline.model.collection import (
+    PAGES_PER_FILE,
+    PageSink,
+    ShardPosition,
+    is_updates_shard,
+    updates_shard,
+)
 from posture_pipeline.model.controls import CONSOLIDATED_PREFIX, RULESETS
 
 if TYPE_CHECKING:
@@ -52,6 +58,15 @@ PAGE_ATTEMPTS = 5
 """Times a page is asked for, each with all of botocore's own retries, before the shard fails."""
 SHARD_RESTARTS = 3
 """Times a shard starts over because AWS refuses its token, before the shard fails."""
+UPDATE_PASSES = 10
+"""Times a shard asks for what was updated meanwhile, at most. Each pass covers the time that the
+one before took, so they get shorter: at 1,000,000 findings that are each updated twice a day, three
+or four passes come to an end."""
+UPDATE_MARGIN = timedelta(minutes=15)
+"""How long before a shard began an update may have been made that shows later: a finding is
+evaluated in one region and comes to another, and no two clocks agree."""
+REPEATED_MARGIN = timedelta(seconds=5)
+"""The same between one pass for updates and the next; the clock is read to the second."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 PROGRESS_SECONDS = 3.0
@@ -135,7 +150,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ShardCount:
-    """What one shard brought: pages and records in all, requests and restarts of this try."""
+    """What one shard brought: pages and records in all, requests and restarts of this try.
+
+    Attributes:
+        settled: Of a shard that asks for updates: nothing can have moved while it was paged.
+    """
 
     shard: str
     archived: bool
@@ -143,6 +162,7 @@ class ShardCount:
     findings: int
     requests: int
     restarts: int
+    settled: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +173,8 @@ class Collected:
         pages: Pages in the sink, those of an earlier try included.
         findings: Records on them, duplicates and unreadable ones included.
         archived_findings: Of these, records of the shards of archived findings.
+        updates: Of these, records of the shards that asked what was updated in the meantime.
+        unsettled: Shards in which findings still moved in the last pass for updates.
         requests: GetFindings requests of this try, retries included.
         throttled: Of these, requests that AWS refused as too many.
         started_at: When this try began, by the endpoint's clock.
@@ -163,6 +185,8 @@ class Collected:
     pages: int
     findings: int
     archived_findings: int
+    updates: int
+    unsettled: tuple[str, ...]
     requests: int
     throttled: int
     started_at: datetime
@@ -263,6 +287,35 @@ def shards(settings: Settings, day: date) -> list[Shard]:
     return found
 
 
+def updates_of(shard: Shard, number: int, since: datetime, day: date) -> Shard:
+    """The stream of what was updated while a shard was paged.
+
+    A finding that is updated may move from pages that are still to come to pages that were read.
+    Archived findings are asked for too, so that none stays as active; and whatever the compliance,
+    so that none that was fixed stays as failing.
+
+    Args:
+        shard: The shard that was paged.
+        number: Which time it is asked, from 1.
+        since: The earliest update.
+        day: The day of the snapshot. The latest update is well after it, and always the same
+            time: AWS refuses a token when the filters changed.
+    """
+    filters = {name: each for name, each in shard.filters.items() if name != "ComplianceStatus"}
+    bounds = {"Start": _moment(since), "End": _midnight(day + timedelta(days=2))}
+    return Shard(
+        updates_shard(shard.name, number),
+        shard.region,
+        _text(
+            {
+                **filters,
+                "RecordState": _any_of("EQUALS", ["ACTIVE", "ARCHIVED"]),
+                "UpdatedAt": [bounds],
+            }
+        ),
+    )
+
+
 def ensure_day_is_today(now: datetime, day: date, *, began: bool = False) -> None:
     """Refuses to collect for another day than today: Security Hub only knows the present.
 
@@ -347,6 +400,7 @@ def collect(
     ensure_day_is_today(started_at, day, began=began)
     run = _Collection(
         clients=clients,
+        day=day,
         shards=wanted,
         sink=_GuardedSink(sink),
         budgets={region: budgets(region) for region in settings.aws.collect_regions},
@@ -358,11 +412,13 @@ def collect(
         max(workers, WORKERS_PER_REGION * len(run.budgets)) if len(run.budgets) > 1 else workers
     )
     run.work(min(at_once, len(wanted)), progress, expected_findings)
-    counts = tuple(run.states[shard.name].count(shard) for shard in wanted)
+    counts = tuple(state.count() for shard in wanted for state in run.states_of(shard))
     return Collected(
         pages=sum(count.pages for count in counts),
         findings=sum(count.findings for count in counts),
         archived_findings=sum(count.findings for count in counts if count.archived),
+        updates=sum(count.findings for count in counts if is_updates_shard(count.shard)),
+        unsettled=tuple(count.shard for count in counts if not count.settled),
         requests=run.requests,
         throttled=run.throttled,
         started_at=started_at,
@@ -391,15 +447,24 @@ class _TokenRefusedError(Exception):
 
 @dataclass(slots=True)
 class _ShardState:
+    shard: Shard
     pages: int = 0
     findings: int = 0
     requests: int = 0
     restarts: int = 0
     complete: bool = False
+    settled: bool = True
+    updates: list[_ShardState] = field(default_factory=list)
 
-    def count(self, shard: Shard) -> ShardCount:
+    def count(self) -> ShardCount:
         return ShardCount(
-            shard.name, shard.archived, self.pages, self.findings, self.requests, self.restarts
+            self.shard.name,
+            self.shard.archived,
+            self.pages,
+            self.findings,
+            self.requests,
+            self.restarts,
+            self.settled,
         )
 
 
@@ -449,6 +514,7 @@ class _Collection:
     """The threads of one collection and what they share."""
 
     clients: AwsClients
+    day: date
     shards: list[Shard]
     sink: _GuardedSink
     budgets: dict[str, RateBudget]
@@ -460,7 +526,7 @@ class _Collection:
     throttled: int = 0
 
     def __post_init__(self) -> None:
-        self.states = {shard.name: _ShardState() for shard in self.shards}
+        self.states = {shard.name: _ShardState(shard) for shard in self.shards}
         self._queue: queue.SimpleQueue[Shard] = queue.SimpleQueue()
         for shard in _regions_in_turn(self.shards):
             self._queue.put(shard)
@@ -470,6 +536,11 @@ class _Collection:
         self._error: BaseException | None = None
         self._resumed = 0
         self._api = {region: self._client(region) for region in self.budgets}
+
+    def states_of(self, shard: Shard) -> list[_ShardState]:
+        """Of a shard and of those that asked for its updates."""
+        state = self.states[shard.name]
+        return [state, *state.updates]
 
     # -- The threads ------------------------------------------------------------------------------
 
@@ -524,7 +595,7 @@ class _Collection:
                     self._ended.set()
 
     def _progress(self, began: float, expected: int | None) -> Progress:
-        states = self.states.values()
+        states = [state for shard in self.shards for state in self.states_of(shard)]
         findings = sum(state.findings for state in states)
         seconds = time.monotonic() - began
         rate = max(0, findings - self._resumed) / seconds if seconds > 0 else 0.0
@@ -537,7 +608,7 @@ class _Collection:
             expected_findings=expected,
             rate=rate,
             seconds_left=left,
-            shards_done=sum(state.complete for state in states),
+            shards_done=sum(state.complete for state in self.states.values()),
             shards=len(self.shards),
         )
 
@@ -545,9 +616,33 @@ class _Collection:
 
     def _collect(self, shard: Shard) -> None:
         state = self.states[shard.name]
+        began_at = self._page_through(state)
+        if not shard.archived:
+            self._collect_updates(state, began_at)
+        state.complete = True
+
+    def _collect_updates(self, paged: _ShardState, began_at: datetime) -> None:
+        """Asks for what was updated since the shard began, and again for what was during that.
+
+        Nothing can move within one page, so a pass of a single page is the last one needed.
+        """
+        margin = UPDATE_MARGIN
+        for number in range(1, UPDATE_PASSES + 1):
+            updates = updates_of(paged.shard, number, began_at - margin, self.day)
+            state = _ShardState(updates)
+            paged.updates = [*paged.updates, state]
+            began_at = self._page_through(state)
+            if state.pages <= 1:
+                return
+            margin = REPEATED_MARGIN
+        state.settled = False
+
+    def _page_through(self, state: _ShardState) -> datetime:
+        """Collects one stream to its end; returns when it began."""
+        shard = state.shard
         while True:
             try:
-                return self._collect_from_position(shard, state)
+                return self._page_from_position(shard, state)
             except _TokenRefusedError as refused:
                 if state.restarts == SHARD_RESTARTS:
                     message = (
@@ -560,15 +655,16 @@ class _Collection:
                 state.pages = state.findings = 0
                 state.restarts += 1
 
-    def _collect_from_position(self, shard: Shard, state: _ShardState) -> None:
+    def _page_from_position(self, shard: Shard, state: _ShardState) -> datetime:
         query = shard.query(self.page_size)
         position = self.sink.position(shard.name)
-        if position is not None and position.query != query:
+        if position is not None and (position.query != query or not position.began_at):
             # The settings changed since: what was saved answers another question.
             self.sink.restart(shard.name)
             position = None
         if position is None:
-            position = ShardPosition(shard.name, query)
+            began = (self.clients.last_seen() or self.clients.now()).isoformat(timespec="seconds")
+            position = ShardPosition(shard.name, query, began_at=began)
         state.pages, state.findings = position.pages, position.findings
         with self._lock:
             self._resumed += position.findings
@@ -596,9 +692,10 @@ class _Collection:
                     findings=state.findings,
                     next_token=token,
                     complete=token is None,
+                    began_at=position.began_at,
                 )
                 self.sink.save(position)
-        state.complete = True
+        return datetime.fromisoformat(position.began_at)
 
     # -- One page ---------------------------------------------------------------------------------
 
@@ -734,3 +831,7 @@ def _text(filters: dict[str, Any]) -> str:
 
 def _midnight(day: date) -> str:
     return f"{day.isoformat()}T00:00:00.000Z"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.000Z"

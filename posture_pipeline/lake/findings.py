@@ -23,6 +23,7 @@ from posture_pipeline.lake.processes import (
 from posture_pipeline.lake.raw_pages import raw_files, read_file, views_of_pages
 from posture_pipeline.lake.store import Commit, Lake, PartitionWriter, as_parquet
 from posture_pipeline.model.asff import parse_pages
+from posture_pipeline.model.collection import UPDATES_OF_SHARD, is_updates_shard
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     MERGED_FINDINGS,
@@ -53,6 +54,10 @@ class Merged:
     """What merging made of the records of a day.
 
     `records == findings + duplicates + quarantined` always holds.
+
+    Attributes:
+        moved: Findings that changed, or came, while the pages were collected: only what was asked
+            afterwards, for updates, brought them or their newest state.
     """
 
     findings: Commit
@@ -60,6 +65,7 @@ class Merged:
     records: int
     duplicates: int
     quarantined: int
+    moved: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -92,6 +98,15 @@ class _MergedFile:
     keys: pl.Series
     quarantine: pl.DataFrame
     records: int
+
+
+@dataclass(frozen=True, slots=True)
+class _WrittenFile:
+    """A file of merged findings: the hash of each key, and whether updates were asked for."""
+
+    name: str
+    keys: pl.Series
+    updates: bool
 
 
 def merge_pages(
@@ -127,21 +142,23 @@ def merge_pages(
         _RawFile(day, shard, path, first_page, read_file(lake, day, path), complete)
         for shard, path, first_page in files
     )
+    of_updates = [is_updates_shard(shard) for shard, _, _ in files]
     findings = lake.write(MERGED_FINDINGS, day)
     quarantine = lake.write(QUARANTINE, day)
-    keys: list[tuple[str, pl.Series]] = []
+    written: list[_WrittenFile] = []
     reasons: dict[str, int] = {}
     records = 0
-    for merged in in_order(_merge_file, jobs, workers):
+    for merged, updates in zip(in_order(_merge_file, jobs, workers), of_updates, strict=True):
         records += merged.records
         if merged.rows:
-            keys.append((findings.add_parquet(merged.parquet, merged.rows), merged.keys))
+            name = findings.add_parquet(merged.parquet, merged.rows)
+            written.append(_WrittenFile(name, merged.keys, updates))
         if merged.quarantine.height:
             quarantine.add(merged.quarantine)
             for reason, count in merged.quarantine["reason"].value_counts().iter_rows():
                 reasons[reason] = reasons.get(reason, 0) + count
         progress(records)
-    duplicates = _drop_duplicates(findings, keys)
+    duplicates, moved = _drop_duplicates(findings, written)
     carried = {name: raw.details[name] for name in CARRIED if name in raw.details}
     quarantined = quarantine.rows
     details: dict[str, Any] = {
@@ -149,6 +166,7 @@ def merge_pages(
         "records": records,
         "duplicates": duplicates,
         "quarantined": quarantined,
+        "moved": moved,
         "raw_run": raw.run,
     }
     return Merged(
@@ -157,6 +175,7 @@ def merge_pages(
         records=records,
         duplicates=duplicates,
         quarantined=quarantined,
+        moved=moved,
         reasons=reasons,
     )
 
@@ -277,59 +296,82 @@ def account_ranges(counts: pl.DataFrame, rows_in_memory: int) -> Iterator[tuple[
 
 
 def _key_hash(findings: pl.DataFrame) -> pl.Series:
-    key = pl.struct(pl.col("product_arn").fill_null(""), "finding_id")
-    return findings.select(key.hash(seed=0)).to_series()
+    return findings.select(pl.struct(*_KEY).hash(seed=0)).to_series()
 
 
-def _drop_duplicates(writer: PartitionWriter, keys: list[tuple[str, pl.Series]]) -> int:
-    """Removes all but the newest of findings with the same key; returns how many went.
+def _drop_duplicates(writer: PartitionWriter, files: list[_WrittenFile]) -> tuple[int, int]:
+    """Removes all but the newest of findings with the same key.
 
     Hashes find the candidates without holding the snapshot; the real keys decide.
+
+    Returns:
+        How many went, and how many findings moved while they were collected: see `Merged`.
     """
-    if not keys:
-        return 0
-    hashes = pl.concat([hashes for _, hashes in keys])
+    if not files:
+        return 0, 0
+    hashes = pl.concat([file.keys for file in files])
     twice = hashes.filter(hashes.is_duplicated()).unique()
+    once = sum(int((~file.keys.is_in(twice.implode())).sum()) for file in files if file.updates)
     if twice.is_empty():
-        return 0
-    files = [name for name, hashes in keys if hashes.is_in(twice.implode()).any()]
+        return 0, once
     candidates = []
-    for name in files:
-        rows = writer.read(name)
+    for file in files:
+        if not file.keys.is_in(twice.implode()).any():
+            continue
+        rows = writer.read(file.name)
         candidates.append(
             rows.with_row_index("row")
             .filter(_key_hash(rows).is_in(twice.implode()))
-            .with_columns(pl.lit(name).alias("file"))
+            .with_columns(pl.lit(file.name).alias("file"))
         )
-    losers = _superseded(pl.concat(candidates))
+    ranked = _newest_first(pl.concat(candidates))
+    losers = ranked.filter(pl.col("n") > 0).select("file", "row")
     for (name,), rows in losers.group_by("file"):
         kept = writer.read(str(name)).with_row_index("row").join(rows, on="row", how="anti")
         writer.rewrite(str(name), kept.drop("row"), dropped=rows.height)
-    return losers.height
+    return losers.height, once + _moved(ranked)
 
 
-def _superseded(candidates: pl.DataFrame) -> pl.DataFrame:
-    """Rows (`file`, `row`) that a newer row with the same key replaces.
+_KEY = (pl.col("product_arn").fill_null(""), pl.col("finding_id"))
 
-    Equal times are decided by content alone, a failure first, so that the order in which the
-    pages came does not matter.
+
+def _newest_first(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Rows numbered from 0 (`n`) within their key: a newer row replaces all behind it.
+
+    Of equal times the one that was asked for later is newer, since a change of the workflow leaves
+    UpdatedAt as it is. What else is equal is decided by content alone, a failure first, so that
+    the order in which the pages came does not matter.
     """
     content = pl.struct(pl.exclude("file", "row", "shard", "page")).hash(seed=0)
     return (
         candidates.with_columns(
             content.alias("content"),
             (pl.col("compliance_status") == "FAILED").fill_null(value=False).alias("failed"),
+            pl.col("shard")
+            .str.extract(UPDATES_OF_SHARD)
+            .cast(pl.Int32)
+            .fill_null(0)
+            .alias("updates_pass"),
         )
         .sort(
-            ["updated_at", "failed", "content", "file", "row"],
-            descending=[True, True, False, False, False],
+            ["updated_at", "updates_pass", "failed", "content", "file", "row"],
+            descending=[True, True, True, False, False, False],
             nulls_last=True,
         )
-        .with_columns(
-            pl.int_range(pl.len())
-            .over(pl.col("product_arn").fill_null(""), "finding_id")
-            .alias("n")
+        .with_columns(pl.int_range(pl.len()).over(*_KEY).alias("n"))
+    )
+
+
+def _moved(ranked: pl.DataFrame) -> int:
+    """Findings whose newest time only a pass for updates brought."""
+    paged = pl.col("updates_pass") == 0
+    return (
+        ranked.group_by(*_KEY)
+        .agg(
+            newest=pl.col("updated_at").max(),
+            paged=pl.col("updated_at").filter(paged).max(),
+            of_updates=(~paged).any(),
         )
-        .filter(pl.col("n") > 0)
-        .select("file", "row")
+        .filter("of_updates", pl.col("newest").ne_missing(pl.col("paged")))
+        .height
     )

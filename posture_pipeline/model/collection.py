@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Protocol
 
 PAGES_PER_FILE = 100
 """Pages of 100 findings in one raw file, so that it becomes one parquet file of 10,000 rows."""
+
+
+_UPDATES = "updates"
+UPDATES_OF_SHARD = rf"-{_UPDATES}-([0-9]+)$"
+"""In the name of a shard that asks what was updated while another was paged: which pass it is."""
+
+
+def updates_shard(shard: str, number: int) -> str:
+    """Name of the shard that asks for the updates of another, for the n-th time from 1."""
+    return f"{shard}-{_UPDATES}-{number}"
+
+
+def is_updates_shard(shard: str) -> bool:
+    """Whether a shard asked what was updated while another was paged."""
+    return re.search(UPDATES_OF_SHARD, shard) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +37,7 @@ class ShardPosition:
         findings: Records on these pages.
         next_token: Where the next page starts; null at the start and when complete.
         complete: The last page had no token.
+        began_at: When its first page was asked for, by the endpoint's clock; ISO 8601.
     """
 
     shard: str
@@ -30,6 +47,7 @@ class ShardPosition:
     findings: int = 0
     next_token: str | None = None
     complete: bool = False
+    began_at: str = ""
 
 
 class PageSink(Protocol):

@@ -22,11 +22,16 @@ PAGE_SIZE = 100
 SECONDS_A_PAGE = 1.0
 """How long a page takes to come. The pages of a shard are asked for one after the other, because
 each names the next, so a shard gets one page in this time at most."""
+UPDATES_A_DAY = 2
+"""Times a finding is updated a day: a check runs every 12 or 24 hours (AWS: Security Hub user
+guide, schedule for running security checks), and when its resource changes."""
+UPDATES_MARGIN_SECONDS = 900
+"""How long before a stream began its updates are asked for again; see `aws/security_hub.py`."""
 FAILING = ("FAILED", "WARNING", "NOT_AVAILABLE")
 """The compliance that `collect: failing` asks for."""
 DAYS_A_YEAR = 365
 
-_OF_SHARD = r"^(.+)-(?:active-\w+|archived)$"
+_OF_SHARD = r"^(.+)-(?:active-[\w-]+|archived)$"
 """A shard's region in its name."""
 
 
@@ -38,7 +43,8 @@ class RegionPlan:
         region: The region; it has a rate limit of its own.
         shards: Streams of pages.
         findings: Findings on the pages.
-        pages: Pages, each at least one request; a stream without findings has one too.
+        pages: Pages, each at least one request; a stream without findings has one too. Those that
+            ask what was updated in the meantime are among them.
         longest: Pages of the largest stream.
         seconds: How long they take, by the rate limit or by the largest stream.
     """
@@ -127,16 +133,21 @@ def _region_plan(counts: pl.DataFrame, settings: Settings, region: str) -> Regio
         counts.filter(~pl.col("archived")).group_by("digit").agg(pl.col("findings").sum()).rows()
     )
     digits = [active.get(str(digit), 0) for digit in range(10)]
-    shards = digits if settings.shards else [sum(digits)]
-    if settings.archived_days > 0:
-        shards = [*shards, counts.filter("archived")["findings"].sum()]
-    pages = [max(1, math.ceil(findings / PAGE_SIZE)) for findings in shards]
+    streams = digits if settings.shards else [sum(digits)]
     rate = math.inf if settings.simulation is not None else settings.aws.requests_per_second
-    at_the_limit = sum(pages) / (math.inf if rate is None else rate)
+    a_second = math.inf if rate is None else rate
+    paged = sum(map(_pages, streams)) / a_second
+    seconds = paged + UPDATES_MARGIN_SECONDS
+    updated = min(1.0, seconds * UPDATES_A_DAY / timedelta(days=1).total_seconds())
+    pages = [_pages(findings) + _pages(findings * updated) for findings in streams]
+    archived = int(counts.filter("archived")["findings"].sum())
+    if settings.archived_days > 0:
+        pages.append(_pages(archived))
+    at_the_limit = sum(pages) / a_second
     return RegionPlan(
         region=region,
-        shards=len(shards),
-        findings=sum(shards),
+        shards=len(pages),
+        findings=sum(streams) + (archived if settings.archived_days > 0 else 0),
         pages=sum(pages),
         longest=max(pages),
         seconds=max(at_the_limit, max(pages) * SECONDS_A_PAGE if at_the_limit else 0.0),
@@ -187,3 +198,7 @@ def disk_plan(
     return DiskPlan(
         a_day, {table: size * days.get(table, DAYS_A_YEAR) for table, size in a_day.items()}
     )
+
+
+def _pages(findings: float) -> int:
+    return max(1, math.ceil(findings / PAGE_SIZE))

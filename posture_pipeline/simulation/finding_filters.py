@@ -69,16 +69,21 @@ _MAPS: dict[str, tuple[str, ...]] = {
 }
 
 
+_EARLIEST = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+
 class CompiledFilter(NamedTuple):
     """A filter that can be asked.
 
     Attributes:
         account: whether findings of an account id can match at all.
         finding: whether a finding matches.
+        updated_from: no finding that was updated earlier matches.
     """
 
     account: Callable[[str], bool]
     finding: Predicate
+    updated_from: dt.datetime = _EARLIEST
 
 
 def compile_filters(filters: dict[str, Any], now: dt.datetime) -> CompiledFilter:
@@ -127,7 +132,12 @@ def compile_filters(filters: dict[str, Any], now: dt.datetime) -> CompiledFilter
     def matches(finding: Finding) -> bool:
         return all(predicate(finding) for predicate in predicates)
 
-    return CompiledFilter(account, matches)
+    return CompiledFilter(account, matches, _updated_from(filters.get("UpdatedAt") or []))
+
+
+def _updated_from(conditions: list[dict[str, Any]]) -> dt.datetime:
+    starts = [parse_time(str(each.get("Start", ""))) or _EARLIEST for each in conditions]
+    return min(starts, default=_EARLIEST)
 
 
 class SortField(NamedTuple):

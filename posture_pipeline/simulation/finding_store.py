@@ -153,6 +153,9 @@ class FindingStore:
         self, account: Account, day: dt.date, compiled: CompiledFilter, question: str
     ) -> tuple[list[bytes], int]:
         """Return the account's matching findings as JSON, and how many had to be rendered."""
+        if compiled.updated_from.date() >= day:
+            # Every finding of a day was last seen before the day began (rendering.timestamp).
+            return [], 0
         key = (account.account_id, day, question, self._version)
         with self._lock:
             cached = self._cache.get(key)

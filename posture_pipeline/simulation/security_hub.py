@@ -30,6 +30,7 @@ from posture_pipeline.simulation.finding_filters import (
     compile_order,
 )
 from posture_pipeline.simulation.finding_store import FindingStore
+from posture_pipeline.simulation.movement import MovingFindings
 from posture_pipeline.simulation.rendering import parse_time
 from posture_pipeline.simulation.settings import OTHER_BURST, OTHER_RATE, RateLimit
 from posture_pipeline.simulation.throttle import TokenBucket
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from posture_pipeline.simulation.clock import SimulatedClock
     from posture_pipeline.simulation.organization import SimulatedOrganization
+    from posture_pipeline.simulation.settings import Movement
 
 Reply = dict[str, Any] | bytes
 
@@ -87,6 +89,8 @@ class SecurityHub:
         self._findings_bucket = TokenBucket(None)
         self._other_bucket = TokenBucket(None)
         self.set_rate_limit(self._settings.rate_limit)
+        self._moving: MovingFindings | None = None
+        self.set_movement(self._settings.movement)
 
     def set_rate_limit(self, limit: RateLimit | None) -> None:
         """Change the rate of GetFindings; every other call keeps AWS's, and None frees them all."""
@@ -138,6 +142,13 @@ class SecurityHub:
             "GetFindingAggregator": self.get_aggregator,
         }
 
+    def set_movement(self, movement: Movement | None) -> MovingFindings | None:
+        """Let findings change while they are paged; None: no more."""
+        self._moving = (
+            MovingFindings(self._organization, self._clock, movement) if movement else None
+        )
+        return self._moving
+
     def clear(self) -> None:
         """Forget everything that requests have left behind."""
         self.store.clear()
@@ -165,7 +176,9 @@ class SecurityHub:
         # A relative date range means something else later on, so its matches are not kept.
         relative = "DateRange" in repr(filters)
         cache_key = f"{question}/{now:%H%M}" if relative else question
-        if order:
+        if self._moving is not None:
+            page = self._moving.page(compiled, position, size)
+        elif order:
             page = self.store.sorted_page(compiled, cache_key, day, position, size, order)
         else:
             page = self.store.page(compiled, cache_key, day, position, size)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from werkzeug.serving import BaseWSGIServer
 
+    from posture_pipeline.simulation.movement import MovingFindings
     from posture_pipeline.simulation.organization import SimulatedOrganization
-    from posture_pipeline.simulation.settings import RateLimit
+    from posture_pipeline.simulation.settings import Movement, RateLimit
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,14 @@ class SimulationServer:
     def set_rate_limit(self, limit: RateLimit | None) -> None:
         """Change the rate limit of GetFindings; None switches every limit of Security Hub off."""
         self.application.security_hub.set_rate_limit(limit)
+
+    def set_movement(self, movement: Movement | None) -> MovingFindings | None:
+        """Let findings change while they are paged, from the organization's own on; None: no more.
+
+        Returns:
+            The findings that change.
+        """
+        return self.application.security_hub.set_movement(movement)
 
     def inject(self, faults: Iterable[Fault | Mapping[str, Any]]) -> None:
         """Add faults to those in force.

@@ -61,6 +61,31 @@ class RateLimit:
 
 
 @dataclasses.dataclass(frozen=True)
+class Movement:
+    """Findings that change while they are paged.
+
+    Attributes:
+        seed: chooses the findings and what happens to them.
+        changes: how many, before each page.
+        seconds: by which each page moves the simulated time on.
+        kinds: what may happen to a finding.
+        tokens: what a NextToken stands for: the last finding of the page (`key`) or how many came
+            before (`position`).
+    """
+
+    seed: int = 0
+    changes: int = 3
+    seconds: int = 10
+    kinds: tuple[Literal["updated", "created", "archived", "deleted"], ...] = (
+        "updated",
+        "created",
+        "archived",
+        "deleted",
+    )
+    tokens: Literal["key", "position"] = "key"
+
+
+@dataclasses.dataclass(frozen=True)
 class SimulationSettings:
     """Everything that decides what the simulated organization looks like.
 
@@ -79,6 +104,8 @@ class SimulationSettings:
             to consolidated ones; on that day both are there, before it only the per-standard ones.
         rate_limit: of GetFindings; None switches it off, and that of the other calls too.
         token_lifetime_seconds: of a NextToken of Security Hub, in simulated seconds.
+        movement: findings change while they are paged; None: they stay as they are all day. With
+            it, findings cannot be imported or updated.
         hostile_names: whether an organization of 20 accounts or more has one whose name is markup.
         legacy_account_status: whether Organizations still sends `Status` beside `State`.
         standards_off: standards that the members have and the audit account has not, by name and
@@ -111,6 +138,7 @@ class SimulationSettings:
     consolidated_from: dt.date | None = None
     rate_limit: RateLimit | None = dataclasses.field(default_factory=RateLimit)
     token_lifetime_seconds: int = 3600
+    movement: Movement | None = None
     hostile_names: bool = True
     legacy_account_status: bool = True
     standards_off: tuple[str, ...] = ()

@@ -115,12 +115,14 @@ class Endpoint:
 
     def page(self, request: dict[str, Any]) -> bytes:
         filters = request["Filters"]
-        state = filters["RecordState"][0]["Value"]
+        states = [each["Value"] for each in filters["RecordState"]]
         prefix = filters.get("AwsAccountId", [{"Value": ""}])[0]["Value"]
         found = [
             f
             for f in self.findings
-            if f["RecordState"] == state and f["AwsAccountId"].startswith(prefix)
+            if f["RecordState"] in states
+            and f["AwsAccountId"].startswith(prefix)
+            and (not asks_for_updates(request) or is_updated(f, filters["UpdatedAt"][0]))
         ]
         start = int(request.get("NextToken", "t0")[1:])
         end = start + request["MaxResults"]
@@ -137,7 +139,15 @@ def shard_of(request: dict[str, Any]) -> str:
     if filters["RecordState"][0]["Value"] == "ARCHIVED":
         return "eu-west-1-archived"
     prefix = filters.get("AwsAccountId", [{"Value": "all"}])[0]["Value"]
-    return f"eu-west-1-active-{prefix}"
+    return f"eu-west-1-active-{prefix}{'-updates' if asks_for_updates(request) else ''}"
+
+
+def asks_for_updates(request: dict[str, Any]) -> bool:
+    return len(request["Filters"]["RecordState"]) == 2
+
+
+def is_updated(found: dict[str, Any], bounds: dict[str, str]) -> bool:
+    return bounds["Start"] <= found.get("UpdatedAt", "") <= bounds["End"]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -329,7 +339,8 @@ IDS = sorted(f["Id"] for f in FINDINGS)
 PAGES = sum(
     max(1, -(-sum(f["Id"].startswith(p) and s in f["Id"] for f in FINDINGS) // PAGE))
     for p, s in [*((str(d), "ACTIVE") for d in range(10)), ("", "ARCHIVED")]
-)
+) + len("0123456789")
+"""Of each stream of active findings, the page of what was updated meanwhile is one too."""
 
 
 # -- A collection ----------------------------------------------------------------------------------
@@ -344,14 +355,19 @@ def test_ten_shards_bring_every_finding_exactly_once(hub: Endpoint) -> None:
     assert collected.pages == collected.requests == len(hub.requests) == PAGES
     assert collected.throttled == 0
     assert sum(count.pages for count in collected.shards) == PAGES
-    assert len(collected.shards) == 11
+    assert sum("updates" not in count.shard for count in collected.shards) == 11
+    assert collected.updates == 0
+    assert collected.unsettled == ()
 
 
 def test_one_stream_brings_the_same(hub: Endpoint) -> None:
     saved = Saved()
     collected = run(hub, MemorySink(saved), Settings(shards=False, archived_days=0))
     assert sorted(saved.ids) == [each for each in IDS if "ARCHIVED" not in each]
-    assert [count.shard for count in collected.shards] == ["eu-west-1-active-all"]
+    assert [count.shard for count in collected.shards] == [
+        "eu-west-1-active-all",
+        "eu-west-1-active-all-updates-1",
+    ]
 
 
 def test_pages_are_kept_byte_for_byte_as_received(hub: Endpoint) -> None:
@@ -365,7 +381,8 @@ def test_files_hold_the_set_number_of_pages_and_every_shard_ends_without_a_token
 ) -> None:
     saved = Saved()
     run(hub, MemorySink(saved))
-    assert set(saved.positions) == {shard.name for shard in shards(SETTINGS, DAY)}
+    paged = {name for name in saved.positions if "updates" not in name}
+    assert paged == {shard.name for shard in shards(SETTINGS, DAY)}
     for name, position in saved.positions.items():
         files = saved.files[name]
         assert position.complete
@@ -380,7 +397,7 @@ def test_the_filters_of_a_shard_are_the_same_bytes_on_every_page(hub: Endpoint) 
     by_shard: dict[str, set[str]] = {}
     for request in hub.requests:
         by_shard.setdefault(shard_of(request), set()).add(json.dumps(request["Filters"]))
-    assert len(by_shard) == 11
+    assert len(by_shard) == 11 + 10
     assert all(len(texts) == 1 for texts in by_shard.values())
 
 

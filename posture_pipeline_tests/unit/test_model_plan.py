@@ -73,15 +73,25 @@ def test_findings_are_counted_by_region_first_digit_and_what_failing_asks_for() 
     ]
 
 
-def test_a_stream_without_findings_is_a_page_too() -> None:
+def test_a_stream_without_findings_is_a_page_too_and_so_is_what_was_updated_meanwhile() -> None:
     plan = planned(of_digits(0, 1, 100, 101))
-    assert plan.pages == 1 + 1 + 1 + 2 + 6 + 1
-    assert planned(of_digits(), archived_days=0).pages == 10
+    assert plan.pages == (1 + 1 + 1 + 2 + 6) + 10 + 1
+    assert planned(of_digits(), archived_days=0).pages == 10 + 10
+
+
+def test_pages_of_updates_grow_with_the_time_a_collection_takes() -> None:
+    """Each finding is updated twice a day: of 300,000 in 1,000 and 900 seconds some 13,000."""
+    plan = planned(of_digits(*[30_000] * 10), archived_days=0)
+    assert plan.pages == 3_000 + 10 * 14
+    slow = planned(
+        of_digits(*[30_000] * 10), archived_days=0, aws=Aws(region=REGION, requests_per_second=0.01)
+    )
+    assert slow.pages == 3_000 + 3_000
 
 
 def test_without_shards_the_pages_of_a_region_are_one_stream() -> None:
     plan = planned(of_digits(50, 50, 50), shards=False, archived_days=0)
-    assert (plan.pages, plan.regions[0].shards) == (2, 1)
+    assert (plan.pages, plan.regions[0].shards) == (2 + 1, 1)
 
 
 def test_regions_are_asked_at_the_same_time_at_a_rate_each() -> None:
@@ -95,7 +105,8 @@ def test_regions_are_asked_at_the_same_time_at_a_rate_each() -> None:
 
 def test_a_stream_that_has_most_findings_decides_the_time() -> None:
     plan = planned(of_digits(1_000_000))
-    assert plan.seconds == 10_000 * SECONDS_A_PAGE > plan.pages / 3
+    assert plan.regions[0].longest > 10_000
+    assert plan.seconds == plan.regions[0].longest * SECONDS_A_PAGE > plan.pages / 3
 
 
 def test_without_a_rate_limit_no_time_is_told() -> None:
@@ -113,7 +124,7 @@ def test_failing_leaves_the_others_out() -> None:
 def test_pages_hold_all_findings_and_hardly_more(numbers: list[int]) -> None:
     plan = planned(of_digits(*numbers))
     assert plan.findings == sum(numbers)
-    assert plan.findings <= 100 * plan.pages < plan.findings + 100 * (plan.regions[0].shards + 1)
+    assert plan.findings <= 100 * plan.pages < 2 * plan.findings + 100 * (11 + 10 + 1)
 
 
 def test_disk_counts_what_is_kept() -> None:
