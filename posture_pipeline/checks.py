@@ -17,6 +17,7 @@ from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import preview
 from posture_pipeline.model import exceptions as exception_rules
 from posture_pipeline.model.changes import parts_that_do_not_add_up
+from posture_pipeline.model.collection import incomplete_because
 from posture_pipeline.model.consistency import (
     inconsistent_scores,
     missing_or_double_accounts,
@@ -77,6 +78,29 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
                 "wrong": len(open_shards),
                 "incomplete": open_shards[:NAMES_SHOWN],
             },
+        )
+
+    @dg.asset_check(
+        asset=RAW_FINDING_PAGES,
+        partitions_def=daily,
+        description="No region was left out (incomplete_regions of the settings).",
+    )
+    def every_region_is_collected(
+        context: dg.AssetCheckExecutionContext, lake: dg.ResourceParam[Lake]
+    ) -> dg.AssetCheckResult:
+        details = lake.require(RAW_FINDING_PAGES, day_of(context)).details
+        left_out = details.get("regions_left_out", [])
+        incomplete = incomplete_because(left_out)
+        return dg.AssetCheckResult(
+            passed=not left_out,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=(
+                "Every region was collected."
+                if incomplete is None
+                else f"{incomplete[0].upper()}{incomplete[1:]}: the scores are incomplete, and not "
+                "compared with those of days that have it."
+            ),
+            metadata={"regions_left_out": left_out},
         )
 
     @dg.asset_check(
@@ -471,6 +495,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
 
     return [
         every_shard_is_complete,
+        every_region_is_collected,
         every_record_is_accounted_for,
         few_records_are_quarantined,
         account_files_hold_every_finding,

@@ -9,15 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from posture_pipeline.aws.partitions import partition_of
+from posture_pipeline.errors import SettingsError
 from posture_pipeline.lake.layout import REPORT
 from posture_pipeline.model.dashboards import owner_of
 from posture_pipeline.settings import Settings
 
-_CONSOLES = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov.com"}
-"""The consoles of the partitions whose regions have these prefixes; others: the commercial one.
-
-AWS: documentation of AWS China and of AWS GovCloud (US), "Signing in".
-"""
+_CONSOLES = {
+    "aws": "console.aws.amazon.com",
+    "aws-cn": "console.amazonaws.cn",
+    "aws-us-gov": "console.amazonaws-us-gov.com",
+    "aws-eusc": "console.amazonaws-eusc.eu",
+}
+"""The consoles of the partitions (AWS: documentation of AWS China, of AWS GovCloud (US) and of the
+AWS European Sovereign Cloud, "Signing in"). Those of the isolated ones are not public."""
 
 _PAGE = f"{REPORT}/index.html"
 
@@ -48,11 +53,11 @@ def links_of(settings: Settings) -> Links:
     return Links(report, file, _dashboard(settings))
 
 
-def _object_in_console(settings: Settings) -> str:
+def _object_in_console(settings: Settings) -> str | None:
     region = settings.s3.region or settings.aws.region
     bucket, _, prefix = settings.lake.removeprefix("s3://").partition("/")
     key = "/".join(part for part in (prefix.strip("/"), _PAGE) if part)
-    return f"https://{_console(region)}/s3/object/{bucket}?region={region}&prefix={quote(key)}"
+    return _in_console(region, f"s3/object/{bucket}?region={region}&prefix={quote(key)}")
 
 
 def _dashboard(settings: Settings) -> str | None:
@@ -60,9 +65,13 @@ def _dashboard(settings: Settings) -> str | None:
     if not in_aws or not settings.dashboards.enabled:
         return None
     region, name = settings.aws.region, owner_of(settings).organization
-    return f"https://{_console(region)}/cloudwatch/home?region={region}#dashboards/dashboard/{name}"
+    return _in_console(region, f"cloudwatch/home?region={region}#dashboards/dashboard/{name}")
 
 
-def _console(region: str) -> str:
-    of_partition = (host for prefix, host in _CONSOLES.items() if region.startswith(prefix))
-    return f"{region}.{next(of_partition, 'console.aws.amazon.com')}"
+def _in_console(region: str, page: str) -> str | None:
+    """A page of the console; null where it is not known."""
+    try:
+        host = _CONSOLES.get(partition_of(region).name)
+    except SettingsError:
+        return None
+    return None if host is None else f"https://{region}.{host}/{page}"

@@ -6,7 +6,7 @@ Resources are thin: they hand out plain objects that know nothing of Dagster.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -24,7 +24,12 @@ from posture_pipeline.aws.dashboards import Updated
 from posture_pipeline.aws.dashboards import update as update_dashboards
 from posture_pipeline.aws.organizations import organization_accounts
 from posture_pipeline.aws.rate import RateBudget
-from posture_pipeline.aws.security_hub import Progress, collect, ensure_day_is_today
+from posture_pipeline.aws.security_hub import (
+    Progress,
+    collect,
+    ensure_day_is_today,
+    unavailable_regions,
+)
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.saved_findings import import_files
@@ -120,13 +125,16 @@ class AwsSource:
         """Collects from GetFindings; goes on where an unfinished run of the day stopped."""
         began = unfinished(lake, day)
         ensure_day_is_today(self.clients.now(), day, began=began)
+        left_out = unavailable_regions(self.clients, self.settings, day)
+        for error in left_out.values():
+            tell(f"Left out: {error}")
         sink = RawPagesWriter(lake, day)
         rate = self.settings.aws.requests_per_second
         if self.settings.simulation is not None or rate is None:
             rate = math.inf
         collected = collect(
             self.clients,
-            self.settings,
+            _without_regions(self.settings, left_out),
             sink,
             day=day,
             began=began,
@@ -139,6 +147,7 @@ class AwsSource:
             {
                 "source": "aws",
                 "collect": self.settings.collect,
+                "regions_left_out": sorted(left_out),
                 "started_at": collected.started_at.isoformat(),
                 "collected_at": collected.collected_at.isoformat(),
                 "archived_findings": collected.archived_findings,
@@ -266,6 +275,14 @@ def progress_line(progress: Progress) -> str:
     if progress.seconds_left is not None:
         line += f", about {timedelta(seconds=round(progress.seconds_left))} left"
     return line
+
+
+def _without_regions(settings: Settings, left_out: Collection[str]) -> Settings:
+    if not left_out:
+        return settings
+    regions = tuple(each for each in settings.aws.collect_regions if each not in left_out)
+    aws = settings.aws.model_copy(update={"regions": regions})
+    return settings.model_copy(update={"aws": aws})
 
 
 def _yesterdays_findings(lake: Lake, day: date) -> int | None:

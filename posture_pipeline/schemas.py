@@ -361,6 +361,11 @@ _SCORE_COLUMNS = (
     ),
     Column("settings_hash", pl.String(), "Of the settings that decide the report's score."),
     Column("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
+    Column(
+        "incomplete",
+        pl.String(),
+        "What the snapshot lacks by intention, such as a region; null: nothing.",
+    ),
     Column("controls_with_data", pl.Int32(), "Coverage: controls with a counted finding."),
     Column(
         "regions_with_data", pl.Int32(), "Coverage: the most regions that one control has data in."

@@ -567,6 +567,9 @@ class Settings(Model):
     stale_after: HoursOrNever = STALE_AFTER
     """A control finding of Security Hub that was not updated for so long, where the others of its
     account and region were, is kept and not scored; null: every finding is."""
+    incomplete_regions: Literal["fail", "continue"] = "fail"
+    """When one of `aws.regions` cannot be asked, because the account has not opted in to it or a
+    service control policy denies it: fail, or go on without it and mark the scores."""
     reports: tuple[Report, ...] = _DEFAULT_REPORTS
     accounts: Accounts = Accounts()
     exceptions: Annotated[str, Field(min_length=1)] | None = None

@@ -131,6 +131,7 @@ def ingest_assets(
                 "pages": sum(shard["pages"] for shard in shards),
                 "files": commit.files,
                 "collected_at": commit.details["collected_at"],
+                "regions_left_out": commit.details.get("regions_left_out", []),
                 "updates": commit.details.get("updates", 0),
                 "unsettled_shards": commit.details.get("unsettled_shards", []),
                 "requests": commit.details.get("requests", 0),

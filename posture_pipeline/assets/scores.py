@@ -191,6 +191,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                     for name in ("failed", "failed_findings")
                     for row in rows.iter_rows(named=True)
                 },
+                "incomplete": next(iter(rows["incomplete"]), None) or "no",
                 "scores": preview(
                     rows, ["report", "score", "resource_score", "passed", "failed", "unknown"]
                 ),

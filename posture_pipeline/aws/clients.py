@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import urlsplit
 
@@ -72,6 +73,10 @@ _REFUSED_CREDENTIALS_CODES = frozenset(
         "UnrecognizedClientException",
     }
 )
+_UNKNOWN_CREDENTIALS_CODES = frozenset({"UnrecognizedClientException", "InvalidClientTokenId"})
+"""What a region answers that the account has not opted in to, whatever the credentials."""
+_SERVICE_CONTROL_POLICY = "explicit deny in a service control policy"
+"""In the text of a refusal that no policy of a role can lift."""
 _DENIED_CODES = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthorizationError"}
 )
@@ -92,6 +97,9 @@ _PASSING_CODES = frozenset(
     }
 )
 _FIRST_FAILING_STATUS = 500
+_FIRST_REFUSED_STATUS = 300
+_REPLIED_BY = "PostureRepliedBy"
+"""Put into the reply of a refused call: its region, and another that took the credentials."""
 
 
 class PassingAwsError(AwsError):
@@ -107,6 +115,19 @@ class UnsupportedCallError(AwsError):
 
 class NotEnabledError(AwsError):
     """The service is not enabled in the account and region."""
+
+
+class RegionNotEnabledError(NotEnabledError):
+    """The account has not opted in to the region; the credentials are fine."""
+
+
+class ServiceControlPolicyError(PermissionMissingError):
+    """A service control policy of the organization denies the call."""
+
+
+def is_unavailable_region(error: BaseException) -> bool:
+    """Whether a region cannot be asked, and nothing in the credentials or the role lifts that."""
+    return isinstance(error, RegionNotEnabledError | ServiceControlPolicyError)
 
 
 def is_passing(error: BaseException) -> bool:
@@ -165,6 +186,7 @@ class AwsClients:
         self._session: boto3.Session | None = None
         self._clients: dict[tuple[str, str], Any] = {}
         self._seen: tuple[datetime, float] | None = None
+        self._accepted_in: dict[str, None] = {}
 
     def security_hub(self, region: str | None = None) -> SecurityHubClient:
         """The Security Hub client of a region; without one, of the home region."""
@@ -274,7 +296,7 @@ class AwsClients:
             client = self._from(self._session, service, region, mode)
         except (BotoCoreError, ValueError) as error:
             raise _unmade(error, self.aws, service, region) from error
-        client.meta.events.register("before-parse", self._see)
+        client.meta.events.register("before-parse", partial(self._see, region))
         return client
 
     def _from(
@@ -323,8 +345,22 @@ class AwsClients:
         session.register_component("credential_provider", resolver)
         return boto3.Session(botocore_session=session, region_name=self.region)
 
-    def _see(self, response_dict: MutableMapping[str, Any], **_: object) -> None:
-        """Notes the Date of a reply; called by botocore for every reply, errors too."""
+    def _see(
+        self,
+        region: str,
+        response_dict: MutableMapping[str, Any],
+        customized_response_dict: MutableMapping[str, Any],
+        **_: object,
+    ) -> None:
+        """Notes the Date of a reply, and where credentials are good.
+
+        botocore calls it for every reply, errors too.
+        """
+        if response_dict["status_code"] < _FIRST_REFUSED_STATUS:
+            self._accepted_in[region] = None
+        else:
+            other = next((each for each in list(self._accepted_in) if each != region), None)
+            customized_response_dict[_REPLIED_BY] = (region, other)
         text = response_dict["headers"].get("date")
         if not text:
             return
@@ -362,7 +398,9 @@ def aws_call(action: str, *, place: str, aws: Aws | None = None) -> Iterator[Non
     Raises:
         CredentialsError: There are no credentials, they have expired or are refused.
         PermissionMissingError: The action is not allowed.
+        ServiceControlPolicyError: A policy of the organization denies it.
         NotEnabledError: The service is not enabled there.
+        RegionNotEnabledError: The account has not opted in to the region.
         UnsupportedCallError: The endpoint does not know the call.
         PassingAwsError: Throttled beyond the retries, a failing service, a broken connection.
         AwsError: Any other refusal.
@@ -419,6 +457,12 @@ def _translated(error: Exception, action: str, place: str, aws: Aws | None) -> A
     return None
 
 
+_LEAVE_OUT = (
+    "take it out of aws.regions; with `incomplete_regions: continue` in the settings a run goes on "
+    "without it, and marks its scores as incomplete."
+)
+
+
 def _refused(error: ClientError, action: str, place: str, aws: Aws | None) -> AwsError:
     """The error of a reply that says no."""
     code = str(error.response.get("Error", {}).get("Code", "no code"))
@@ -433,6 +477,19 @@ def _refused(error: ClientError, action: str, place: str, aws: Aws | None) -> Aw
         return CredentialsError(
             f"{call}: the AWS credentials have expired. Renew them and start the run again; it "
             f"goes on where it stopped. ({said})"
+        )
+    region, other = error.response.get(_REPLIED_BY) or (None, None)
+    if code in _UNKNOWN_CREDENTIALS_CODES and other is not None:
+        return RegionNotEnabledError(
+            f"{call}: the account has not opted in to the region {region}: AWS does not know the "
+            f"credentials there, and takes them in {other}. Enable the region in the account, or "
+            f"{_LEAVE_OUT} ({said})"
+        )
+    if code in _DENIED_CODES and _SERVICE_CONTROL_POLICY in text:
+        return ServiceControlPolicyError(
+            f"{call}: a service control policy of the organization denies {action}; no permission "
+            f"of the role or user can lift that. Have the policy leave it out, or, if it denies "
+            f"the region, {_LEAVE_OUT} ({said})"
         )
     if code in _REFUSED_CREDENTIALS_CODES:
         return CredentialsError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from posture_pipeline.aws import (
     alerts,
@@ -19,7 +19,7 @@ from posture_pipeline.aws import (
     security_hub,
 )
 from posture_pipeline.aws.clients import AwsClients, NotEnabledError, aws_call, error_code
-from posture_pipeline.aws.security_hub import shards, standard_arn
+from posture_pipeline.aws.security_hub import standard_arn
 from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
             security_hub.ACTION,
             f"the findings of {region}",
             lambda region=region: _get_findings(clients, settings, region),  # type: ignore[misc]
+            required=settings.incomplete_regions == "fail" or region == settings.aws.region,
         )
         for region in settings.aws.collect_regions
     ]
@@ -138,10 +139,7 @@ def _tried(action: str, needed_for: str, call: Try, *, required: bool = True) ->
 
 def _get_findings(clients: AwsClients, settings: Settings, region: str) -> str:
     # With the filters of a run, so that an endpoint that refuses them shows it here.
-    wanted = shards(settings, clients.now().date())
-    shard = next(each for each in wanted if each.region == region)
-    with aws_call(security_hub.ACTION, place=region, aws=clients.aws):
-        clients.security_hub(region).get_findings(Filters=cast("Any", shard.filters), MaxResults=1)
+    security_hub.try_region(clients, settings, region, clients.now().date())
     return "Findings can be read with the filters of a run."
 
 

@@ -28,7 +28,9 @@ from posture_pipeline.aws.clients import (
     aws_call,
     error_code,
     error_message,
+    is_unavailable_region,
 )
+from posture_pipeline.aws.partitions import partition_of
 from posture_pipeline.aws.rate import RateBudget
 from posture_pipeline.errors import AwsError, CollectionError, DayIsOverError, SettingsError
 from posture_pipeline.model.collection import (
@@ -194,16 +196,9 @@ class Collected:
     shards: tuple[ShardCount, ...]
 
 
-def partition_of(region: str) -> str:
-    """The AWS partition of a region, as its ARNs have it."""
-    if region.startswith("us-gov-"):
-        return "aws-us-gov"
-    return "aws-cn" if region.startswith("cn-") else "aws"
-
-
 def standard_arn(standard: str, region: str) -> str:
     """The ARN of a standard, such as `cis-aws-foundations-benchmark/v/3.0.0`, in a region."""
-    partition = partition_of(region)
+    partition = partition_of(region).name
     if standard in RULESETS:
         return f"arn:{partition}:securityhub:::ruleset/{standard}"
     return f"arn:{partition}:securityhub:{region}::standards/{standard}"
@@ -218,7 +213,7 @@ def generator_prefixes(settings: Settings, region: str) -> list[str]:
     Raises:
         SettingsError: The reports need more prefixes than a filter may hold.
     """
-    partition = partition_of(region)
+    partition = partition_of(region).name
     prefixes: list[str] = []
     for standard in dict.fromkeys(r.standard for r in settings.reports if r.standard):
         prefixes.append(f"{standard}/")
@@ -314,6 +309,42 @@ def updates_of(shard: Shard, number: int, since: datetime, day: date) -> Shard:
             }
         ),
     )
+
+
+def try_region(clients: AwsClients, settings: Settings, region: str, day: date) -> None:
+    """Asks a region for a finding, with the filters of a run.
+
+    Raises:
+        AwsError: It refuses.
+    """
+    shard = next(each for each in shards(settings, day) if each.region == region)
+    with aws_call(ACTION, place=region, aws=clients.aws):
+        clients.security_hub(region).get_findings(Filters=cast("Any", shard.filters), MaxResults=1)
+
+
+def unavailable_regions(clients: AwsClients, settings: Settings, day: date) -> dict[str, AwsError]:
+    """The regions that a run goes on without, with what each answers.
+
+    None unless `incomplete_regions` says `continue`. The home region is never one of them: what
+    the frameworks expect is asked there.
+
+    Raises:
+        AwsError: A region refuses for another reason, or none is left.
+    """
+    regions = settings.aws.collect_regions
+    found: dict[str, AwsError] = {}
+    if settings.incomplete_regions == "fail":
+        return found
+    for region in regions:
+        try:
+            try_region(clients, settings, region, day)
+        except AwsError as error:
+            if not is_unavailable_region(error) or region == settings.aws.region:
+                raise
+            found[region] = error
+    if len(found) == len(regions):
+        raise next(iter(found.values()))
+    return found
 
 
 def ensure_day_is_today(now: datetime, day: date, *, began: bool = False) -> None:

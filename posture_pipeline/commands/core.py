@@ -564,6 +564,12 @@ def show_scores(settings: Settings, day: date) -> None:
         print_table(*_overviews(rows, scope, settings, day, _trends(lake, table, rows, day)))
 
 
+def _incomplete(rows: pl.DataFrame) -> str:
+    """What the snapshot lacks, for a title."""
+    lacks = rows["incomplete"].drop_nulls().unique().sort()
+    return f" (incomplete: {'; '.join(lacks)})" if lacks.len() else ""
+
+
 def _overviews(
     rows: pl.DataFrame, scope: str, settings: Settings, day: date, trends: Trends | None
 ) -> list[Table]:
@@ -583,7 +589,7 @@ def _overview(
     keys = _SCOPE_COLUMNS[scope]
     reports = rows["report"].unique().sort().to_list()
     table = new_table(
-        f"Scores by {scope}, {day.isoformat()}",
+        f"Scores by {scope}, {day.isoformat()}{_incomplete(rows)}",
         [
             *((key.replace("_", " "), False) for key in keys),
             *((report, True) for report in reports),
@@ -656,7 +662,7 @@ def _one_report(
     counts = ["passed", "failed", *rare, "failed_findings"]
     reasons = [_why_no_score(row) for row in rows.iter_rows(named=True)]
     table = new_table(
-        f"{rows['report'][0]} by {scope}, {day.isoformat()}",
+        f"{rows['report'][0]} by {scope}, {day.isoformat()}{_incomplete(rows)}",
         [
             *((key.replace("_", " "), False) for key in keys),
             ("score", True),

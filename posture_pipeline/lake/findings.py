@@ -45,7 +45,7 @@ PASSES = 40
 NO_ACCOUNT = "none"
 """Folder of the one file of a day without findings, which has no rows."""
 
-CARRIED = ("collected_at", "collect", "source", "archived_findings")
+CARRIED = ("collected_at", "collect", "source", "archived_findings", "regions_left_out")
 """Facts of the collection that every later commit of the day keeps."""
 
 

@@ -15,6 +15,7 @@ import polars as pl
 from posture_pipeline.errors import LakeError, SettingsError
 from posture_pipeline.lake.findings import account_ranges
 from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.model.collection import incomplete_because
 from posture_pipeline.model.expected import (
     FROM_FINDINGS,
     KEPT,
@@ -351,6 +352,7 @@ def score_context(lake: Lake, settings: Settings, day: date) -> ScoreContext:
         collect=collect_mode(commit),
         reporting=frozenset(reporting["account_id"]),
         carry_days=settings.carry_days,
+        incomplete=incomplete_because(commit.details.get("regions_left_out", [])),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from posture_pipeline.aws.partitions import partition_of
 from posture_pipeline.errors import InputError
 
 VERSION = "2012-10-17"
@@ -55,7 +56,7 @@ class Place:
     Attributes:
         name: Of the bucket.
         prefix: Of the lake in it, with a `/` at its end; or empty.
-        partition: aws, aws-cn, aws-us-gov, ...
+        partition: As ARNs have it.
     """
 
     name: str
@@ -86,19 +87,7 @@ def place_of(uri: str, region: str) -> Place:
     if not all("\u0020" <= each <= "\u00ff" for each in prefix):
         message = f"An IAM policy cannot hold every character of {uri!r}: only U+0020 to U+00FF."
         raise InputError(message)
-    return Place(match[1], f"{prefix}/" if prefix else "", partition_of(region))
-
-
-def partition_of(region: str) -> str:
-    """The partition of ARNs in a region.
-
-    >>> partition_of("eu-west-1"), partition_of("cn-north-1"), partition_of("us-gov-west-1")
-    ('aws', 'aws-cn', 'aws-us-gov')
-    """
-    for start, partition in (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc")):
-        if region.startswith(start):
-            return partition
-    return "aws"
+    return Place(match[1], f"{prefix}/" if prefix else "", partition_of(region).name)
 
 
 def escaped(text: str) -> str:
@@ -203,7 +192,7 @@ def _decrypting(key_arn: str | None) -> list[dict[str, Any]]:
         )
         raise InputError(message)
     # Only what is read through S3, in the key's region.
-    domain = "amazonaws.com.cn" if match[1] == "aws-cn" else "amazonaws.com"
+    domain = partition_of(match[2]).dns_suffix
     return [
         {
             "Sid": "Decrypt",

@@ -203,7 +203,14 @@ def compared_scores(scope: str, before: Day, after: Day) -> pl.DataFrame:
     keys = [*SCOPES[scope], "report"]
     first, second = (
         _scores_of(scope, day).select(
-            *keys, "report_kind", "score", "reason", "last_score", "last_score_date", there=True
+            *keys,
+            "report_kind",
+            "score",
+            "reason",
+            "incomplete",
+            "last_score",
+            "last_score_date",
+            there=True,
         )
         for day in (before, after)
     )
@@ -230,7 +237,16 @@ def compared_scores(scope: str, before: Day, after: Day) -> pl.DataFrame:
             )
         )
         .when(pl.col("settings_hash_before").ne_missing(pl.col("settings_hash_after")))
-        .then(pl.lit("the settings of the report changed")),
+        .then(pl.lit("the settings of the report changed"))
+        .when(pl.col("incomplete").ne_missing(pl.col("incomplete_after")))
+        .then(
+            pl.concat_str(
+                pl.format("{} on {}", "incomplete_after", pl.lit(after.day.isoformat())),
+                pl.format("{} on {}", "incomplete", pl.lit(before.day.isoformat())),
+                separator="; ",
+                ignore_nulls=True,
+            )
+        ),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +49,20 @@ class ShardPosition:
     next_token: str | None = None
     complete: bool = False
     began_at: str = ""
+
+
+def incomplete_because(regions_left_out: Sequence[str]) -> str | None:
+    """What scores without these regions are marked with; null where none was left out.
+
+    >>> incomplete_because(["eu-north-1"])
+    'region eu-north-1 was not collected'
+    """
+    if not regions_left_out:
+        return None
+    if len(regions_left_out) == 1:
+        return f"region {regions_left_out[0]} was not collected"
+    *others, last = sorted(regions_left_out)
+    return f"regions {', '.join(others)} and {last} were not collected"
 
 
 class PageSink(Protocol):

@@ -111,6 +111,7 @@ class ScoreContext:
         reporting: Accounts with any active finding in the snapshot, see `reporting_accounts`;
             null: the accounts that the control status shows to report.
         carry_days: For how many days failures that aged out are carried.
+        incomplete: What the snapshot lacks by intention; null: nothing.
     """
 
     day: date
@@ -119,6 +120,7 @@ class ScoreContext:
     collect: str = "all"
     reporting: frozenset[str] | None = None
     carry_days: int = 0
+    incomplete: str | None = None
 
     @property
     def method(self) -> str:
@@ -675,6 +677,11 @@ def _reports(expected: pl.DataFrame, context: ScoreContext) -> pl.DataFrame:
             ],
             "settings_hash": [context.settings_hash(report) for report in context.reports],
             "collected_at": [context.collected_at] * len(context.reports),
+            "incomplete": [context.incomplete] * len(context.reports),
         },
-        schema_overrides={"report": pl.String, "report_kind": pl.String},
+        schema_overrides={
+            "report": pl.String,
+            "report_kind": pl.String,
+            "incomplete": pl.String,
+        },
     )

@@ -252,6 +252,8 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
         named = [f"{row['workload']} {row['environment']} {row['report']}" for row in withheld]
         yield f"{count(len(withheld), 'score')} of workloads missing: {_named(named)}"
     accounts = lake.read(ACCOUNT_SCORES, day)
+    for incomplete in accounts["incomplete"].drop_nulls().unique().sort():
+        yield f"the snapshot is incomplete: {markdown(incomplete)}"
     by_account = accounts.group_by("account_id").agg(
         pl.col("account_name").first(),
         pl.col("workload_source").first(),

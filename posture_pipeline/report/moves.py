@@ -72,6 +72,10 @@ def incomparable(before: Row, after: Row) -> Iterable[str]:
         yield f"scoring method changed, {before['method']} to {after['method']}"
     if differ("settings_hash"):
         yield "settings of the report changed"
+    if before["incomplete"] != after["incomplete"]:
+        for row in (after, before):
+            if row["incomplete"] is not None:
+                yield f"{row['incomplete']} on {row['date']}"
 
 
 def first_cause(change: Row) -> str:

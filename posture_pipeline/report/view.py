@@ -316,6 +316,7 @@ class Views:
                 for name in self.reports
             ],
             "collected": stored.collected,
+            "incomplete": next((row["incomplete"] for row in now.values()), None),
             "without_workload": one_each.filter(pl.col("workload_source") == "account_name").rows(
                 named=True
             ),

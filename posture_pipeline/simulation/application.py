@@ -34,6 +34,7 @@ from posture_pipeline.simulation.clock import SimulatedClock
 from posture_pipeline.simulation.faults import Fault, FaultPlan, spoil
 from posture_pipeline.simulation.organization import SimulatedOrganization
 from posture_pipeline.simulation.organizations import Organizations
+from posture_pipeline.simulation.partitions import Translation
 from posture_pipeline.simulation.security_hub import SecurityHub
 from posture_pipeline.simulation.settings import SimulationSettings, SimulationSettingsError
 
@@ -98,6 +99,7 @@ class SimulationApplication:
         self.organization = SimulatedOrganization(settings)
         self.security_hub = SecurityHub(self.organization, self.clock)
         self.faults = FaultPlan()
+        self._translation = Translation(settings.home_region)
         self._passed_on_to = passed_on_to
         self._calls: deque[dict[str, Any]] = deque(maxlen=CALLS_KEPT)
         self._lock = threading.Lock()
@@ -137,7 +139,10 @@ class SimulationApplication:
             request = self._read(environ, service, region, body)
             call = _summary(request)
             fault = self.faults.next_for(
-                service, request.operation, with_token=bool(request.params.get("NextToken"))
+                service,
+                request.operation,
+                region,
+                with_token=bool(request.params.get("NextToken")),
             )
             if fault is not None:
                 call["fault"] = fault.kind
@@ -163,6 +168,7 @@ class SimulationApplication:
         operation = self._operations[request.service].get(request.operation)
         if sending is None and operation is None:
             raise not_simulated(request.service, request.operation)
+        params = self._translation.of_request(params)
         if request.service == "securityhub":
             self.security_hub.take(request.operation, region)
         if sending is not None:
@@ -171,6 +177,7 @@ class SimulationApplication:
             assert operation is not None
             answer = operation(params, region)
         body = answer if isinstance(answer, bytes) else msgspec.json.encode(answer)
+        body = self._translation.of_reply(body)
         kind = _JSON if request.service == "securityhub" else "application/x-amz-json-1.1"
         return _Reply(200, [("Content-Type", kind)], body)
 
@@ -290,7 +297,7 @@ class SimulationApplication:
         if service == "s3":
             operation = s3.operation(environ)
             call |= {"operation": operation, **s3.summary(environ)}
-        fault = self.faults.next_for(service, operation, with_token=False)
+        fault = self.faults.next_for(service, operation, region, with_token=False)
         calculated: dict[str, Any] | None = None
         try:
             if fault is not None and fault.kind in _PASSED_ON_ERRORS:

@@ -33,6 +33,7 @@ KINDS = (
 _ERROR_STATUSES = {
     "ThrottlingException": 400,
     "TooManyRequestsException": 429,
+    "UnrecognizedClientException": 403,
     "LimitExceededException": 429,
     "ExpiredTokenException": 403,
     "AccessDeniedException": 403,
@@ -57,6 +58,7 @@ class Fault:
     Attributes:
         kind: one of `KINDS`.
         operation: its name, such as `GetFindings`; `*` means any.
+        region: as in the signature of the request; None means any.
         service: as in its endpoint's signature, such as `securityhub`; None means any.
         times: requests it spoils; None means every one.
         after: requests of that operation that go well first.
@@ -72,6 +74,7 @@ class Fault:
 
     kind: str
     operation: str = "*"
+    region: str | None = None
     service: str | None = None
     times: int | None = 1
     after: int = 0
@@ -144,12 +147,16 @@ class FaultPlan:
         with self._lock:
             return sum(f.times is None or done < f.times for f, (_, done) in self._rules)
 
-    def next_for(self, service: str, operation: str, *, with_token: bool) -> Fault | None:
+    def next_for(
+        self, service: str, operation: str, region: str, *, with_token: bool
+    ) -> Fault | None:
         """Return the fault of this request, and count the request for every rule it meets."""
         chosen = None
         with self._lock:
             for fault, counts in self._rules:
-                if fault.service not in (None, service) or fault.operation not in ("*", operation):
+                if fault.region not in (None, region) or fault.service not in (None, service):
+                    continue
+                if fault.operation not in ("*", operation):
                     continue
                 if fault.kind == "expire_token" and not with_token:
                     continue

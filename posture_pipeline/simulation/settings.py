@@ -37,7 +37,7 @@ REALISTIC = (
     "azure",
 )
 """Switches that are off by default: what they add is true of AWS, and not part of the story."""
-_REGION = re.compile(r"^[a-z]{2}(-[a-z]+)+-\d$")
+_REGION = re.compile(r"^[a-z]{2,4}(-[a-z]+)+-\d$")
 
 
 class SimulationSettingsError(PostureError, ValueError):
@@ -97,7 +97,7 @@ class SimulationSettings:
         accounts: accounts of the organization, the one that joins and leaves included.
         resources_per_account: resources the controls look at; a resource has about three findings,
             and an account some 200 beside that.
-        regions: the home region first, then the linked ones.
+        regions: the home region first, then the linked ones, all of one partition.
         control_finding_generator: SECURITY_CONTROL is one finding a check (consolidated),
             STANDARD_CONTROL one a check and standard.
         consolidated_from: the day on which an organization that had per-standard findings turned

@@ -24,7 +24,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "schemas": set(),
     # A report's filter is checked when it is loaded, by the rules that evaluate it.
     "settings": {"errors", "model.filters"},
-    "model": RULES,
+    # Policies for teams have ARNs; which partition a region is in is told in one place.
+    "model": RULES | {"aws.partitions"},
     "aws": RULES | {"aws"},
     "lake": RULES | {"lake"},
     "instances": set(),
@@ -36,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "partitions": {"settings"},
     "sparkline": set(),
     "column_lineage": {"schemas"},
-    "links": RULES | {"lake"},
+    "links": RULES | {"lake", "aws.partitions"},
 }
 """What each part may import of ours; parts that are not here may import all but `NEVER`."""
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posture_pipeline.aws.partitions import partition_of
 from posture_pipeline.aws.security_hub import (
     FILTER_VALUES,
     GRACE,
     Shard,
     ensure_day_is_today,
     generator_prefixes,
-    partition_of,
     shards,
     standard_arn,
 )
@@ -185,12 +185,41 @@ def test_config_findings_alone_when_no_report_is_a_standard() -> None:
 
 @pytest.mark.parametrize(
     ("region", "partition"),
-    [("eu-west-1", "aws"), ("us-gov-west-1", "aws-us-gov"), ("cn-north-1", "aws-cn")],
+    [
+        ("eu-west-1", "aws"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("cn-north-1", "aws-cn"),
+        ("eusc-de-east-1", "aws-eusc"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-south-1", "aws-iso-f"),
+        ("eu-west-99", "aws"),
+    ],
 )
 def test_arns_have_the_partition_of_the_region(region: str, partition: str) -> None:
-    assert partition_of(region) == partition
+    assert partition_of(region).name == partition
     assert f"arn:{partition}:config:" in generator_prefixes(MIXED, region)
     assert standard_arn("pci-dss/v/3.2.1", region).startswith(f"arn:{partition}:securityhub:")
+
+
+def test_every_region_that_botocore_knows_is_in_the_partition_that_it_says() -> None:
+    import botocore.session
+
+    session = botocore.session.Session()
+    names = session.get_available_partitions()
+    found = {
+        region: partition_of(region).name
+        for name in names
+        for region in session.get_available_regions("securityhub", name)
+    }
+    assert len(found) > 30
+    assert found == {region: session.get_partition_for_region(region) for region in found}
+
+
+def test_a_region_of_no_partition_is_an_error_that_names_it() -> None:
+    with pytest.raises(SettingsError, match="'mars-north-1' is no AWS region"):
+        generator_prefixes(MIXED, "mars-north-1")
 
 
 def test_filters_stay_within_the_limits_of_aws() -> None:

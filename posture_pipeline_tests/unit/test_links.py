@@ -38,6 +38,7 @@ def test_the_address_in_the_settings_comes_before_both() -> None:
         ("eu-west-1", "eu-west-1.console.aws.amazon.com"),
         ("cn-north-1", "cn-north-1.console.amazonaws.cn"),
         ("us-gov-west-1", "us-gov-west-1.console.amazonaws-us-gov.com"),
+        ("eusc-de-east-1", "eusc-de-east-1.console.amazonaws-eusc.eu"),
     ],
 )
 def test_the_dashboard_is_in_the_console_of_the_partition(region: str, console: str) -> None:

@@ -80,11 +80,27 @@ def test_a_place_that_is_no_bucket_is_refused(uri: str) -> None:
         ("eu-west-1", "arn:aws:s3:::"),
         ("cn-north-1", "arn:aws-cn:s3:::"),
         ("us-gov-east-1", "arn:aws-us-gov:s3:::"),
+        ("eusc-de-east-1", "arn:aws-eusc:s3:::"),
+        ("us-isob-east-1", "arn:aws-iso-b:s3:::"),
     ],
 )
 def test_arns_are_of_the_partition_of_the_region(region: str, start: str) -> None:
     (document,) = read_policies(place_of("s3://bucket/lake", region), [Grant(("page.html",))])
     assert document["Statement"][0]["Resource"] == [f"{start}bucket/lake/page.html"]
+
+
+@pytest.mark.parametrize(
+    ("key", "service"),
+    [
+        ("arn:aws-cn:kms:cn-north-1:111122223333:key/k", "s3.cn-north-1.amazonaws.com.cn"),
+        ("arn:aws-eusc:kms:eusc-de-east-1:111122223333:key/k", "s3.eusc-de-east-1.amazonaws.eu"),
+        ("arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/k", "s3.us-gov-west-1.amazonaws.com"),
+    ],
+)
+def test_a_key_is_used_through_the_service_of_its_partition(key: str, service: str) -> None:
+    (document,) = read_policies(PLACE, [Grant(("page.html",))], key_arn=key)
+    condition = document["Statement"][-1]["Condition"]
+    assert condition == {"StringEquals": {"kms:ViaService": service}}
 
 
 # --- what is allowed --------------------------------------------------------------------------

@@ -116,6 +116,7 @@ _OF_REPORT = (
     "control_set_hash",
     "settings_hash",
     "collected_at",
+    "incomplete",
 )
 _OF_ACCOUNT = (
     "account_id",

@@ -184,7 +184,9 @@ WITH days AS (
     SELECT
         before.method AS method_before,
         after.method AS method_after,
-        before.settings_hash IS DISTINCT FROM after.settings_hash AS other_settings
+        before.settings_hash IS DISTINCT FROM after.settings_hash AS other_settings,
+        before.incomplete AS incomplete_before,
+        after.incomplete AS incomplete_after
     FROM days
     JOIN organization_scores AS before ON before.date = first_day AND before.report = of_report
     JOIN organization_scores AS after ON after.date = last_day AND after.report = of_report
@@ -216,6 +218,12 @@ SELECT
             THEN 'the scoring method changed from ' || coalesce(method_before, '?')
                 || ' to ' || coalesce(method_after, '?')
         WHEN other_settings THEN 'the settings of the report changed'
+        WHEN incomplete_before IS DISTINCT FROM incomplete_after
+            THEN concat_ws(
+                '; ',
+                incomplete_after || ' on ' || last_day,
+                incomplete_before || ' on ' || first_day
+            )
     END AS comparable,
     controls.control_id,
     severity,
