@@ -478,7 +478,8 @@ def _refused(error: ClientError, action: str, place: str, aws: Aws | None) -> Aw
             f"{call}: the AWS credentials have expired. Renew them and start the run again; it "
             f"goes on where it stopped. ({said})"
         )
-    region, other = error.response.get(_REPLIED_BY) or (None, None)
+    replied_by = cast("tuple[str, str | None] | None", error.response.get(_REPLIED_BY))
+    region, other = replied_by or (None, None)
     if code in _UNKNOWN_CREDENTIALS_CODES and other is not None:
         return RegionNotEnabledError(
             f"{call}: the account has not opted in to the region {region}: AWS does not know the "
