@@ -63,7 +63,8 @@ class Views:
         self.thresholds = thresholds
         self.pages = pages
         self.reports = [report.name for report in stored.reports]
-        dates = stored.workload_history["date"]
+        # Of all that is drawn: a day without accounts has scores of the organization alone.
+        dates = pl.concat([stored.organization_history["date"], stored.workload_history["date"]])
         first = dates.min()
         self.first = first if isinstance(first, date) else stored.day
         self.days = (stored.day - self.first).days + 1

@@ -26,6 +26,7 @@ from posture_pipeline.schemas import (
 )
 from posture_pipeline.settings import Settings
 from posture_pipeline.simulation.settings import SimulationSettings
+from posture_pipeline_tests.saved_days import control_finding, saved_days
 from posture_pipeline_tests.simulated_days import SimulatedDays, failures, simulated_days
 
 SMALL = SimulationSettings(accounts=6, resources_per_account=6, rate_limit=None)
@@ -199,6 +200,25 @@ def test_a_lake_without_the_tables_of_later_versions_has_its_pages_too(
     texts = [text for _, text in pages(older, history.settings)]
     assert any("is not stored for this day" in text for text in texts)
     history.lake.replace(EXCEPTIONS, DAYS[-1], stored.exceptions)
+
+
+def test_days_without_accounts_are_days_without_a_score(tmp_path: Path) -> None:
+    """The organization has rows on a day on which no workload has any."""
+    first, second, last = (FIRST + timedelta(days=number) for number in range(3))
+    statuses = {"S3.1": "PASSED", "S3.2": "FAILED"}
+    with dg.DagsterInstance.ephemeral() as instance:
+        days = saved_days(tmp_path, instance)
+        days.store(first, [])
+        days.store(second, [])
+        days.store(last, [control_finding(each, statuses[each], on=last) for each in statuses])
+    stored = data.read(days.lake, days.settings)
+    names = {each: page_name(each) for each in stored.workloads["workload"]}
+    views = Views(stored, days.settings.thresholds, names)
+    (workload,) = names
+    for view in (views.organization(), views.workload(workload)):
+        assert view["data"]["first"] == first.isoformat()
+        assert view["charts"][0]["lines"][0]["values"] == [None, None, 50.0]
+    assert len(list(pages(stored, days.settings))) == 2
 
 
 def test_a_lake_without_scores_says_what_to_do(lake: Lake) -> None:
