@@ -15,12 +15,14 @@ import dagster as dg
 
 from posture_pipeline.assets.alerts import alerts_assets
 from posture_pipeline.assets.athena import athena_assets
+from posture_pipeline.assets.catalog import catalog_assets
 from posture_pipeline.assets.dashboards import dashboards_assets
 from posture_pipeline.assets.day_summary import day_summary_assets
 from posture_pipeline.assets.declared import with_links
 from posture_pipeline.assets.exceptions import exceptions_assets
 from posture_pipeline.assets.exports import exports_assets
 from posture_pipeline.assets.findings import findings_assets
+from posture_pipeline.assets.gate import gate_assets
 from posture_pipeline.assets.history import history_assets
 from posture_pipeline.assets.ingest import ingest_assets
 from posture_pipeline.assets.maintenance import maintenance_job
@@ -79,7 +81,7 @@ def _definitions(settings: Settings, resources: Mapping[str, Any]) -> dg.Definit
         with source_of(settings) as made:
             yield made
 
-    assets = [
+    tables = [
         *ingest_assets(daily, snapshot_freshness(settings)),
         *findings_assets(daily),
         *scores_assets(daily),
@@ -87,6 +89,11 @@ def _definitions(settings: Settings, resources: Mapping[str, Any]) -> dg.Definit
         *remediation_assets(daily),
         *history_assets(daily),
         *reconcile_assets(daily),
+    ]
+    assets = [
+        *tables,
+        *gate_assets(daily, tables),
+        *catalog_assets(daily),
         *publish_assets(daily),
         *dashboards_assets(daily),
         *alerts_assets(daily),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from posture_pipeline import alerting
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained
 from posture_pipeline.partitions import day_of
@@ -25,7 +25,13 @@ def alerts_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.plain(NAME, group="publish", daily=daily, kinds={"sns", "slack"}),
-        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name, SCORE_CHANGES.name],
+        deps=[
+            gate.NAME,
+            *gate.IN_THE_LAKE,
+            WORKLOAD_SCORES.name,
+            ORGANIZATION_SCORES.name,
+            SCORE_CHANGES.name,
+        ],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,

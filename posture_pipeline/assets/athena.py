@@ -4,7 +4,7 @@ from datetime import date
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake.athena import write_manifests
 from posture_pipeline.lake.store import Lake
@@ -24,7 +24,7 @@ def athena_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.plain("athena_manifests", group="publish", daily=daily, kinds={"athena"}),
-        deps=[table.name for table in _LAST_TABLES],
+        deps=[gate.NAME, *(table.name for table in _LAST_TABLES)],
         backfill_policy=ONE_RUN,
         description=(
             "athena/ in a lake on S3: for each table's day the files that count, where the tables "

@@ -5,7 +5,7 @@ Which there should be stands in `model/dashboards.py`, what is done about it in 
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.errors import PermissionMissingError
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained
@@ -27,7 +27,7 @@ def dashboards_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefi
 
     @dg.asset(
         **declared.plain(NAME, group="publish", daily=daily, kinds={"cloudwatch"}),
-        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
+        deps=[gate.NAME, *gate.IN_THE_LAKE, WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name],
         check_specs=[
             dg.AssetCheckSpec(
                 CHECK,

@@ -7,7 +7,7 @@ from datetime import date
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained, scores_by_report
@@ -34,7 +34,7 @@ def day_summary_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDef
         **declared.plain(NAME, group="publish", daily=daily, kinds={"markdown"}),
         backfill_policy=ONE_RUN,
         op_tags=AFTER_THE_OTHERS,
-        deps=[table.name for table in _TABLES],
+        deps=[gate.NAME, *(table.name for table in _TABLES)],
         description=(
             "The day on one page: the score of the organization on every report with its chart, "
             "the workloads that moved most and why, and what to look at. Start here. It stores "

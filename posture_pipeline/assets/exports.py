@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.lake.access import workloads_on
 from posture_pipeline.lake.export import export_into_lake
 from posture_pipeline.lake.store import Lake
@@ -24,7 +24,7 @@ def exports_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
     @dg.asset(
         **declared.plain("workload_exports", group="publish", daily=daily, kinds={"parquet"}),
-        deps=[table.name for table in _TABLES],
+        deps=[gate.NAME, *(table.name for table in _TABLES)],
         description=(
             "exports/<workload>/ in the lake: the data of one team alone, of the workloads that "
             "the settings name (exports.workloads)."

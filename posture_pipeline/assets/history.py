@@ -1,4 +1,4 @@
-"""Assets of the group history: why scores changed, and the catalog that analysts ask.
+"""Assets of the group history: why scores changed.
 
 The rules stand in `model/changes.py` and `model/causes.py`, what is read in `lake/explanation.py`.
 """
@@ -14,10 +14,7 @@ from posture_pipeline.lake import explanation
 from posture_pipeline.lake.staleness import RUNS, runs_of
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained, of_commit, preview
-from posture_pipeline.partitions import days_of
 from posture_pipeline.schemas import (
-    ACCOUNT_SCORES,
-    CONTROL_STATUS,
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
@@ -25,12 +22,9 @@ from posture_pipeline.schemas import (
 )
 from posture_pipeline.settings import Settings
 
-CATALOG_POOL = "catalog"
-"""The catalog is one file: two runs that change it at once would lose each other's days."""
-
 
 def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinition]:
-    """What changed since the day before, and the catalog of all days."""
+    """What changed since the day before."""
 
     @dg.asset(
         **declared.of_table(SCORE_CHANGES, group="history", daily=daily),
@@ -73,35 +67,4 @@ def history_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
             }
         )
 
-    @dg.asset(
-        **declared.plain("posture_catalog", group="history", daily=daily, kinds={"duckdb"}),
-        backfill_policy=ONE_RUN,
-        deps=[table.name for table in _TABLES],
-        pool=CATALOG_POOL,
-        description=(
-            "posture.duckdb, for questions in SQL: every day's scores and control status in one "
-            "small file, and views over the rest of the lake. It is swapped in whole, so readers "
-            "are never locked out."
-        ),
-    )
-    def posture_catalog(
-        context: dg.AssetExecutionContext, lake: dg.ResourceParam[Lake]
-    ) -> dg.MaterializeResult:
-        from posture_pipeline.lake.catalog.publish import publish_day, rebuild
-
-        days = days_of(context)
-        with explained():
-            # One day is put into the file; for more it is quicker to build it anew, once.
-            path = publish_day(lake, days[0]) if len(days) == 1 else rebuild(lake)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/uri": str(path),
-                "size_mb": round(path.stat().st_size / 1e6, 3),
-                "days": len(lake.days(ORGANIZATION_SCORES.name)),
-            }
-        )
-
-    return [score_changes, posture_catalog]
-
-
-_TABLES = (CONTROL_STATUS, ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES, SCORE_CHANGES)
+    return [score_changes]

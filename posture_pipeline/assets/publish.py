@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained
 from posture_pipeline.model.metrics import metric_data
@@ -22,7 +22,13 @@ def publish_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
     @dg.asset(
         **declared.plain("cloudwatch_metrics", group="publish", daily=daily, kinds={"cloudwatch"}),
-        deps=[WORKLOAD_SCORES.name, ORGANIZATION_SCORES.name, SCORE_CHANGES.name],
+        deps=[
+            gate.NAME,
+            *gate.IN_THE_LAKE,
+            WORKLOAD_SCORES.name,
+            ORGANIZATION_SCORES.name,
+            SCORE_CHANGES.name,
+        ],
         description=(
             "CloudWatch metrics Score, Controls, FailedControls and Findings by Report, Workload "
             "and Environment, and of the organization by Report, at the time the snapshot was "

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from posture_pipeline.assets import declared
+from posture_pipeline.assets import declared, gate
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import explained
 from posture_pipeline.partitions import day_of
@@ -22,7 +22,7 @@ def report_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
 
     @dg.asset(
         **declared.plain("posture_report", group="publish", daily=daily, kinds={"html"}),
-        deps=[table.name for table in _TABLES],
+        deps=[gate.NAME, *(table.name for table in _TABLES)],
         description=(
             "report/index.html and a page for each workload, in the lake: scores, trends, what "
             "changed and why, what to fix first. Each is one file that needs no network."
