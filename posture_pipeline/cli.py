@@ -149,7 +149,12 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument(
         "--no-rate-limit",
         action="store_true",
-        help="do not refuse more than 3 GetFindings a second",
+        help="do not refuse more than 3 GetFindings a second, and 10 of other calls",
+    )
+    simulate.add_argument(
+        "--realistic",
+        action="store_true",
+        help="also what real organizations send, such as stale findings and an Azure subscription",
     )
     simulate.add_argument(
         "--per-standard",

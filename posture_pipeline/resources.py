@@ -256,6 +256,8 @@ def source_of(settings: Settings) -> Iterator[SnapshotSource]:
     simulation = SimulationSettings(
         seed=settings.simulation.seed, accounts=settings.simulation.accounts, rate_limit=None
     )
+    if settings.simulation.realistic:
+        simulation = simulation.realistic()
     with serve(simulation) as server:
         yield AwsSource(settings, AwsClients(settings.aws, endpoint_url=server.url))
 

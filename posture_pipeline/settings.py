@@ -340,6 +340,8 @@ class Simulation(Model):
 
     seed: int = 7
     accounts: Annotated[int, Field(ge=5, le=10_000)] = 24
+    realistic: bool = False
+    """Whether it also sends what real organizations send and the story leaves out."""
 
 
 class AccountTags(Model):

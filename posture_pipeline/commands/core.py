@@ -109,16 +109,17 @@ def simulate(arguments: argparse.Namespace) -> int:
     from posture_pipeline.simulation.settings import SimulationSettings
 
     defaults = SimulationSettings()
-    run_forever(
-        SimulationSettings(
-            seed=arguments.seed,
-            accounts=arguments.accounts,
-            resources_per_account=arguments.resources,
-            control_finding_generator=(
-                "STANDARD_CONTROL" if arguments.per_standard else "SECURITY_CONTROL"
-            ),
-            rate_limit=None if arguments.no_rate_limit else defaults.rate_limit,
+    simulation = SimulationSettings(
+        seed=arguments.seed,
+        accounts=arguments.accounts,
+        resources_per_account=arguments.resources,
+        control_finding_generator=(
+            "STANDARD_CONTROL" if arguments.per_standard else "SECURITY_CONTROL"
         ),
+        rate_limit=None if arguments.no_rate_limit else defaults.rate_limit,
+    )
+    run_forever(
+        simulation.realistic() if arguments.realistic else simulation,
         arguments.port,
         now=arguments.now,
         echo=lambda line: print(line, flush=True),

@@ -141,6 +141,29 @@ class SimulatedOrganization:
             return
         yield from checks.observations(self.settings, account, _evaluated_on(account, number))
 
+    def control_statuses(self, account: Account, day: dt.date) -> dict[str, str]:
+        """Return what the account's controls and Config rules truly are on a day, by AWS's rules.
+
+        From the checks themselves, and not from findings: PASSED, FAILED or UNKNOWN for each that
+        has evidence; one without any is left out. A check that no longer runs, a suppressed one and
+        a deleted resource are no evidence.
+        """
+        number = _evaluated_on(account, story.day_number(day))
+        seen_of: dict[str, set[str]] = {}
+        for seen in self.observations(account, day):
+            stale = seen.updated is not None and seen.updated < number
+            deleted = seen.subject in _RULE_NAMES and seen.status == "NOT_AVAILABLE"
+            if not stale and not deleted and seen.suppressed_since is None:
+                seen_of.setdefault(seen.subject, set()).add(seen.status)
+        return {
+            subject: "FAILED"
+            if "FAILED" in found
+            else "PASSED"
+            if found == {"PASSED"}
+            else "UNKNOWN"
+            for subject, found in seen_of.items()
+        }
+
     def rule_states(self, account: Account, day: dt.date) -> Iterator[Observation]:
         """Yield what AWS Config says in an account, whether its findings arrive or not."""
         number = story.day_number(day)
