@@ -99,14 +99,16 @@ def make(lake: Lake, size: Size, day: date) -> Commit:
     lake.replace(
         ORGANIZATION_ACCOUNTS,
         day,
-        pl.DataFrame(
-            {
-                "account_id": accounts,
-                "account_name": [names[each] for each in accounts],
-                "state": ["ACTIVE"] * len(accounts),
-                "tags": ["{}"] * len(accounts),
-                "source": ["organizations"] * len(accounts),
-            }
+        ORGANIZATION_ACCOUNTS.read_as(
+            pl.DataFrame(
+                {
+                    "account_id": accounts,
+                    "account_name": [names[each] for each in accounts],
+                    "state": ["ACTIVE"] * len(accounts),
+                    "tags": ["{}"] * len(accounts),
+                    "source": ["organizations"] * len(accounts),
+                }
+            )
         ),
     )
     lake.replace(LISTED_CONTROLS, day, _listed(day))
@@ -149,7 +151,7 @@ def _listed(day: date) -> pl.DataFrame:
         for number, control in enumerate(_CONTROL_IDS)
         if report.standard == FSBP or number % 5 == 0
     ]
-    return LISTED_CONTROLS.cast(pl.DataFrame(rows))
+    return LISTED_CONTROLS.read_as(pl.DataFrame(rows))
 
 
 _CONTROL_IDS = tuple(

@@ -235,8 +235,8 @@ def _status_rows(
 def _day(
     size: Size, day: date, status: pl.DataFrame, accounts: pl.DataFrame, expected: pl.DataFrame
 ) -> Day:
-    rows = CONTROL_STATUS.cast(status.with_columns(date=pl.lit(day)))
-    controls = EXPECTED_CONTROLS.cast(expected.with_columns(date=pl.lit(day)))
+    rows = CONTROL_STATUS.read_as(status.with_columns(date=pl.lit(day)))
+    controls = EXPECTED_CONTROLS.read_as(expected.with_columns(date=pl.lit(day)))
     collected = datetime.combine(day, time(4, 30), tzinfo=UTC)
     context = ScoreContext(day, collected, reports_of(size))
     return Day(
@@ -294,13 +294,16 @@ def _put_findings(lake: Lake, size: Size, day: date) -> None:
                     pl.col("number").hash(number),
                 ),
                 "resource_id": pl.format("thing-{}", pl.col("number") % 200),
-                "control_id": pl.format("service{}.1", pl.col("number") % 40),
+                "security_control_id": pl.format("service{}.1", pl.col("number") % 40),
                 "compliance_status": pl.when(pl.col("number") % 5 == 0)
                 .then(pl.lit("FAILED"))
                 .otherwise(pl.lit("PASSED")),
                 "record_state": pl.lit("ACTIVE"),
+                "resource_count": pl.lit(1),
+                "shard": pl.lit("0"),
+                "page": pl.lit(0),
                 "workflow_status": pl.lit("NEW"),
             }
         )
-        writer.add(rows, layout.account_part(account))
+        writer.add(rows.drop("number"), layout.account_part(account))
     writer.commit()

@@ -24,6 +24,10 @@ class LakeError(PostureError):
     """The lake does not hold what was asked for, or not in a form that can be read."""
 
 
+class SchemaError(PostureError):
+    """Rows do not fit the table that they are written to; the text names table and column."""
+
+
 class AwsError(PostureError):
     """AWS refused or failed a call for good; the text names the call and what to do."""
 

@@ -26,7 +26,10 @@ def column_schema(table: Table) -> dg.TableSchema:
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                column.name, str(column.dtype), column.meaning + _comes_from(sources, column.name)
+                column.name,
+                str(column.dtype),
+                column.meaning + _comes_from(sources, column.name),
+                dg.TableColumnConstraints(nullable=column.nullable),
             )
             for column in table.columns
         ]

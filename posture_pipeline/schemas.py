@@ -1,7 +1,8 @@
 """The tables of the lake: one declaration each of columns, dtypes and meaning.
 
-Writers cast to these, readers check them; the documentation, Dagster's column schemas and empty
-frames are made from them. Columns are only ever added. No I/O and no rules belong here.
+Writers conform to these, readers read older files as these; the documentation, Dagster's column
+schemas and empty frames are made from them. Columns are only ever added. No I/O and no rules
+belong here.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import polars as pl
+
+from posture_pipeline.errors import SchemaError
 
 Frame = TypeVar("Frame", pl.DataFrame, pl.LazyFrame)
 
@@ -24,14 +27,30 @@ RESOURCE_SEPARATOR = "\n"
 
 TIMESTAMP = pl.Datetime("us", "UTC")
 
+ROWS_SHOWN = 3
+"""Rows that an error names."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table: its name, Polars dtype and meaning (with its unit)."""
+    """One column of a table.
+
+    Attributes:
+        name: Its name.
+        dtype: Its Polars dtype.
+        meaning: What a value says, with its unit.
+        nullable: Whether a value may be missing; of any other column a null is refused on write.
+    """
 
     name: str
     dtype: pl.DataType | type[pl.DataType]
     meaning: str
+    nullable: bool = False
+
+
+def optional(name: str, dtype: pl.DataType | type[pl.DataType], meaning: str) -> Column:
+    """A column whose value may be missing."""
+    return Column(name, dtype, meaning, nullable=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +83,66 @@ class Table:
         """A frame with every column and no rows."""
         return pl.DataFrame(schema=self.schema)
 
-    def cast(self, frame: Frame) -> Frame:
-        """Puts the columns of a frame in this table's order and dtypes.
+    def project(self, frame: Frame) -> Frame:
+        """The declared columns of a frame, in order and with their dtypes; others are left out.
 
-        A column that the frame lacks becomes null; one that the table does not declare is left
-        out.
+        Rules end with this: what they compute on the way goes no further.
+
+        Raises:
+            SchemaError: The frame lacks a declared column.
         """
         schema = frame.collect_schema()
-        if list(schema.items()) == [(column.name, column.dtype) for column in self.columns]:
+        if list(schema.items()) == list(self.schema.items()):
             return frame
-        present = schema.names()
+        if missing := [name for name in self.names if name not in schema]:
+            message = f"{self.name}: the rows have no column {', '.join(missing)}."
+            raise SchemaError(message)
+        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns)
+
+    def conform(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows as they may be written: exactly the declared columns, null only where allowed.
+
+        Raises:
+            SchemaError: A column is missing or not declared, or has a null where none may be.
+        """
+        if undeclared := [name for name in rows.columns if name not in self.names]:
+            message = (
+                f"{self.name}: the rows have a column {', '.join(undeclared)}, which the table "
+                "does not declare."
+            )
+            raise SchemaError(message)
+        rows = self.project(rows)
+        for column in self.columns:
+            if not column.nullable and rows[column.name].null_count():
+                raise SchemaError(self._nulls(column.name, rows))
+        return rows
+
+    def read_as(self, frame: Frame) -> Frame:
+        """A frame of an older or wider table as this one.
+
+        A column that the frame lacks is null; one that the table does not declare is left out.
+        """
+        present = frame.collect_schema().names()
         # Added before they are selected: literals alone would make one row of any number of rows.
-        return frame.with_columns(
-            pl.lit(None).alias(name) for name in self.names if name not in present
-        ).select(pl.col(column.name).cast(column.dtype) for column in self.columns)
+        return self.project(
+            frame.with_columns(
+                pl.lit(None).alias(name) for name in self.names if name not in present
+            )
+        )
+
+    def _nulls(self, column: str, rows: pl.DataFrame) -> str:
+        """Which rows have no value in a column that needs one."""
+        wrong = rows.filter(pl.col(column).is_null())
+        key = self.key or tuple(self.names[:1])
+        shown = "; ".join(
+            ", ".join(f"{name}={row[name]}" for name in key)
+            for row in wrong.head(ROWS_SHOWN).select(key).iter_rows(named=True)
+        )
+        more = f" and {wrong.height - ROWS_SHOWN:,} more" if wrong.height > ROWS_SHOWN else ""
+        return (
+            f"{self.name}: {column} must not be null, and is in {wrong.height:,} of "
+            f"{rows.height:,} rows: {shown}{more}. Nothing was written."
+        )
 
 
 _KINDS = "standard, all_standards, conformance_pack or custom_rules."
@@ -87,95 +152,101 @@ _DATE = Column("date", pl.Date(), "Day of the snapshot (UTC); the partition.")
 _FINDING_COLUMNS = (
     _DATE,
     Column("finding_id", pl.String(), "ASFF Id."),
-    Column("product_arn", pl.String(), "ASFF ProductArn; with finding_id it identifies a finding."),
-    Column(
+    optional(
+        "product_arn", pl.String(), "ASFF ProductArn; with finding_id it identifies a finding."
+    ),
+    optional(
         "product",
         pl.String(),
         "What follows product/ in ProductArn, such as aws/securityhub or aws/config: the "
         "product's identity. Null if the ARN has no such part.",
     ),
-    Column("product_name", pl.String(), "ASFF ProductName: a display name, which AWS changes."),
+    optional("product_name", pl.String(), "ASFF ProductName: a display name, which AWS changes."),
     Column(
         "provider",
         pl.String(),
         "Cloud of the first resource in upper case: AWS unless the finding says otherwise.",
     ),
     Column("account_id", pl.String(), "AwsAccountId, 12 digits, leading zeros kept."),
-    Column("account_name", pl.String(), "AwsAccountName as the finding gives it; may be null."),
-    Column("region", pl.String(), "ASFF Region, else the region of the product ARN."),
-    Column("generator_id", pl.String(), "ASFF GeneratorId."),
-    Column("title", pl.String(), "ASFF Title; for Config findings the rule name."),
-    Column("types", pl.String(), "ASFF Types, joined by ' | '."),
-    Column("security_control_id", pl.String(), "Compliance.SecurityControlId, such as S3.1."),
-    Column(
+    optional("account_name", pl.String(), "AwsAccountName as the finding gives it; may be null."),
+    optional("region", pl.String(), "ASFF Region, else the region of the product ARN."),
+    optional("generator_id", pl.String(), "ASFF GeneratorId."),
+    optional("title", pl.String(), "ASFF Title; for Config findings the rule name."),
+    optional("types", pl.String(), "ASFF Types, joined by ' | '."),
+    optional("security_control_id", pl.String(), "Compliance.SecurityControlId, such as S3.1."),
+    optional(
         "standard_control_id",
         pl.String(),
         "For per-standard findings the standard's own id of the control (PCI.IAM.5, 1.1): "
         "ProductFields ControlId or RuleId, else the tail of GeneratorId. Null if consolidated.",
     ),
-    Column(
+    optional(
         "standards",
         pl.String(),
         "Standards the finding counts for, as standards/... or ruleset/... ids joined by a space: "
         "Compliance.AssociatedStandards; for a per-standard finding the one of its GeneratorId.",
     ),
-    Column(
+    optional(
         "consolidated",
         pl.Boolean(),
         "True for a consolidated control finding (GeneratorId security-control/...), false for a "
         "per-standard one, null for every other finding.",
     ),
-    Column("config_rule_name", pl.String(), "Config rule name as deployed, with random suffixes."),
-    Column(
+    optional(
+        "config_rule_name", pl.String(), "Config rule name as deployed, with random suffixes."
+    ),
+    optional(
         "rule_name",
         pl.String(),
         "Canonical Config rule name: without -conformance-pack-<random> and OrgConfigRule-...",
     ),
-    Column(
+    optional(
         "config_rule_arn",
         pl.String(),
         "ARN of the Config rule: ProductFields aws/config/ConfigRuleArn, else a GeneratorId that "
         "is one.",
     ),
-    Column(
+    optional(
         "config_compliance_type",
         pl.String(),
         "ProductFields aws/config/ConfigComplianceType: COMPLIANT, NON_COMPLIANT or "
         "NOT_APPLICABLE; null for other findings.",
     ),
-    Column(
+    optional(
         "compliance_status", pl.String(), "PASSED, FAILED, WARNING, NOT_AVAILABLE; may be null."
     ),
-    Column("reason_codes", pl.String(), "Compliance.StatusReasons codes, joined by a space."),
-    Column("workflow_status", pl.String(), "NEW, NOTIFIED, RESOLVED or SUPPRESSED; may be null."),
+    optional("reason_codes", pl.String(), "Compliance.StatusReasons codes, joined by a space."),
+    optional("workflow_status", pl.String(), "NEW, NOTIFIED, RESOLVED or SUPPRESSED; may be null."),
     Column(
         "record_state", pl.String(), "ACTIVE or ARCHIVED; ACTIVE when the finding says nothing."
     ),
-    Column("severity_label", pl.String(), "INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL."),
-    Column(
+    optional("severity_label", pl.String(), "INFORMATIONAL, LOW, MEDIUM, HIGH or CRITICAL."),
+    optional(
         "severity_original", pl.String(), "Severity.Original, the finding provider's own value."
     ),
-    Column("resource_id", pl.String(), "Id of the first resource."),
-    Column("resource_type", pl.String(), "Type of the first resource."),
-    Column(
+    optional("resource_id", pl.String(), "Id of the first resource."),
+    optional("resource_type", pl.String(), "Type of the first resource."),
+    optional(
         "more_resource_ids",
         pl.String(),
         "Ids of its other resources, joined by a newline; null if it names one. All of them count.",
     ),
     Column("resource_count", pl.Int32(), "How many resources the finding names."),
-    Column("created_at", TIMESTAMP, "CreatedAt, UTC."),
-    Column("updated_at", TIMESTAMP, "UpdatedAt, UTC."),
-    Column("first_observed_at", TIMESTAMP, "FirstObservedAt, UTC: the last change of compliance."),
-    Column("last_observed_at", TIMESTAMP, "LastObservedAt, UTC: the most recent check."),
-    Column("previous_compliance_status", pl.String(), "ProductFields PreviousComplianceStatus."),
-    Column(
+    optional("created_at", TIMESTAMP, "CreatedAt, UTC."),
+    optional("updated_at", TIMESTAMP, "UpdatedAt, UTC."),
+    optional(
+        "first_observed_at", TIMESTAMP, "FirstObservedAt, UTC: the last change of compliance."
+    ),
+    optional("last_observed_at", TIMESTAMP, "LastObservedAt, UTC: the most recent check."),
+    optional("previous_compliance_status", pl.String(), "ProductFields PreviousComplianceStatus."),
+    optional(
         "archival_reasons", pl.String(), "ProductFields ArchivalReasons codes, joined by a space."
     ),
-    Column("note_text", pl.String(), "Note.Text: why it was suppressed, by custom."),
-    Column("note_updated_by", pl.String(), "Note.UpdatedBy."),
-    Column("note_updated_at", TIMESTAMP, "Note.UpdatedAt, UTC."),
-    Column("remediation_url", pl.String(), "Remediation.Recommendation.Url."),
-    Column("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
+    optional("note_text", pl.String(), "Note.Text: why it was suppressed, by custom."),
+    optional("note_updated_by", pl.String(), "Note.UpdatedBy."),
+    optional("note_updated_at", TIMESTAMP, "Note.UpdatedAt, UTC."),
+    optional("remediation_url", pl.String(), "Remediation.Recommendation.Url."),
+    optional("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
     Column("shard", pl.String(), "Shard of the collection the row came from."),
     Column("page", pl.Int32(), "Page (line of the shard's raw files, from 0) it came from."),
 )
@@ -201,8 +272,10 @@ QUARANTINE = Table(
         _DATE,
         Column("file", pl.String(), "Raw file in the lake, below the partition."),
         Column("line", pl.Int32(), "Line of that file, from 0: the page."),
-        Column("position", pl.Int32(), "Place of the record on the page, from 0; null: the page."),
-        Column("source", pl.String(), "For imported findings the file they came from."),
+        optional(
+            "position", pl.Int32(), "Place of the record on the page, from 0; null: the page."
+        ),
+        optional("source", pl.String(), "For imported findings the file they came from."),
         Column("reason", pl.String(), "What made it unreadable."),
         Column("record", pl.Binary(), "The bytes as received."),
     ),
@@ -215,10 +288,10 @@ ORGANIZATION_ACCOUNTS = Table(
     (
         _DATE,
         Column("account_id", pl.String(), "12 digits, leading zeros kept."),
-        Column("account_name", pl.String(), "Name in the organization; may be null."),
-        Column("state", pl.String(), "ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED, ..."),
-        Column("tags", pl.String(), "The account's tags as a JSON object of text."),
-        Column("joined_at", TIMESTAMP, "When it joined the organization, UTC."),
+        optional("account_name", pl.String(), "Name in the organization; may be null."),
+        optional("state", pl.String(), "ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED, ..."),
+        optional("tags", pl.String(), "The account's tags as a JSON object of text."),
+        optional("joined_at", TIMESTAMP, "When it joined the organization, UTC."),
         Column("source", pl.String(), "organizations, overrides or findings: who named it."),
     ),
     ("account_id",),
@@ -232,16 +305,16 @@ _DEFINITION = Column(
 )
 _LISTED_COLUMNS = (
     Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
-    Column("title", pl.String(), "Title of the control."),
-    Column("severity", pl.String(), "Severity rating: CRITICAL, HIGH, MEDIUM or LOW."),
+    optional("title", pl.String(), "Title of the control."),
+    optional("severity", pl.String(), "Severity rating: CRITICAL, HIGH, MEDIUM or LOW."),
     Column("enabled", pl.Boolean(), "Enabled in the audit account and region."),
-    Column(
+    optional(
         "standard_control_ids",
         pl.String(),
         "The standard's own ids of the control (CIS 1.2: 1.1), joined by a space; of all "
         "standards together each with its standard before it.",
     ),
-    Column("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
+    optional("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
 )
 
 LISTED_CONTROLS = Table(
@@ -272,7 +345,7 @@ EXPECTED_CONTROLS = Table(
             pl.Date(),
             "Day on which it was listed, or findings named it; not date: it was kept from there.",
         ),
-        Column(
+        optional(
             "note",
             pl.String(),
             "Why the report's controls are not those that AWS listed on the day; null: they are.",
@@ -290,7 +363,7 @@ CONTROL_STATUS = Table(
         Column("report_kind", pl.String(), _KINDS),
         Column("account_id", pl.String(), "12 digits."),
         Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
-        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        optional("severity", pl.String(), "Severity rating of the control; may be null."),
         Column("status", pl.String(), "PASSED, FAILED, UNKNOWN or NO_DATA."),
         Column(
             "basis",
@@ -329,14 +402,16 @@ CONTROL_STATUS = Table(
 )
 
 _SCORE_COLUMNS = (
-    Column("score", pl.Float64(), "100 x passed / (passed + failed + unknown); null: see reason."),
-    Column("console_score", pl.Int32(), "score to the nearest whole number, half up."),
-    Column(
+    optional(
+        "score", pl.Float64(), "100 x passed / (passed + failed + unknown); null: see reason."
+    ),
+    optional("console_score", pl.Int32(), "score to the nearest whole number, half up."),
+    optional(
         "resource_score",
         pl.Float64(),
         "100 x passed_resources / (passed_resources + failed_resources).",
     ),
-    Column("reason", pl.String(), "Why there is no score; null when there is one."),
+    optional("reason", pl.String(), "Why there is no score; null when there is one."),
     Column("passed", pl.Int32(), "Controls PASSED, the assumed ones among them."),
     Column("failed", pl.Int32(), "Controls FAILED."),
     Column("unknown", pl.Int32(), "Controls UNKNOWN."),
@@ -361,7 +436,7 @@ _SCORE_COLUMNS = (
     ),
     Column("settings_hash", pl.String(), "Of the settings that decide the report's score."),
     Column("collected_at", TIMESTAMP, "When the snapshot was complete, UTC."),
-    Column(
+    optional(
         "incomplete",
         pl.String(),
         "What the snapshot lacks by intention, such as a region; null: nothing.",
@@ -372,8 +447,8 @@ _SCORE_COLUMNS = (
     ),
     Column("carried", pl.Int32(), "Controls FAILED for nothing but carried failures."),
     Column("carried_findings", pl.Int64(), "Carried failures; not among failed_findings."),
-    Column("last_score", pl.Float64(), "Where there is no score: the last one there was."),
-    Column("last_score_date", pl.Date(), "The day of last_score."),
+    optional("last_score", pl.Float64(), "Where there is no score: the last one there was."),
+    optional("last_score_date", pl.Date(), "The day of last_score."),
     Column("passed_resources", pl.Int64(), "(control, resource) pairs that passed."),
     Column("failed_resources", pl.Int64(), "(control, resource) pairs that failed."),
 )
@@ -391,10 +466,10 @@ ACCOUNT_SCORES = Table(
         _REPORT,
         _REPORT_KIND,
         Column("account_id", pl.String(), "12 digits."),
-        Column("account_name", pl.String(), "Name of the account; may be null."),
+        optional("account_name", pl.String(), "Name of the account; may be null."),
         _WORKLOAD,
         _ENVIRONMENT,
-        Column("owner", pl.String(), "Owner from the overrides or tags; may be null."),
+        optional("owner", pl.String(), "Owner from the overrides or tags; may be null."),
         Column(
             "workload_source",
             pl.String(),
@@ -446,26 +521,28 @@ SCORE_CHANGES = Table(
         _DATE,
         _COMPARED_WITH,
         _SCOPE,
-        Column("account_id", pl.String(), "12 digits; null unless the scope is an account."),
-        Column("workload", pl.String(), "Null unless the scope is a workload."),
-        Column("environment", pl.String(), "Null unless the scope is a workload."),
+        optional("account_id", pl.String(), "12 digits; null unless the scope is an account."),
+        optional("workload", pl.String(), "Null unless the scope is a workload."),
+        optional("environment", pl.String(), "Null unless the scope is a workload."),
         _REPORT,
         _REPORT_KIND,
         Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
-        Column("severity", pl.String(), "Severity rating of the control; may be null."),
-        Column(
+        optional("severity", pl.String(), "Severity rating of the control; may be null."),
+        optional(
             "status_before",
             pl.String(),
             "Status on the earlier day; null: not in the report, or no account then.",
         ),
-        Column("status_after", pl.String(), "Status on the day; null likewise."),
-        Column("part", pl.Float64(), "Points of the change; null where one day has no score."),
-        Column("causes", pl.String(), "Why, the most frequent first, joined by a space."),
+        optional("status_after", pl.String(), "Status on the day; null likewise."),
+        optional("part", pl.Float64(), "Points of the change; null where one day has no score."),
+        optional("causes", pl.String(), "Why, the most frequent first, joined by a space."),
         Column("failing_resources_before", pl.Int64(), "Resources that failed the control."),
         Column("failing_resources_after", pl.Int64(), "Resources that fail it on the day."),
-        Column("score_before", pl.Float64(), "The score on the earlier day; may be null."),
-        Column("score_after", pl.Float64(), "The score on the day; may be null."),
-        Column("comparable", pl.String(), "Why the two scores cannot be compared; null: they can."),
+        optional("score_before", pl.Float64(), "The score on the earlier day; may be null."),
+        optional("score_after", pl.Float64(), "The score on the day; may be null."),
+        optional(
+            "comparable", pl.String(), "Why the two scores cannot be compared; null: they can."
+        ),
     ),
     ("scope", "account_id", "workload", "environment", "report", "control_id"),
 )
@@ -477,25 +554,29 @@ SCORE_CHANGE_CAUSES = Table(
         _DATE,
         _COMPARED_WITH,
         _SCOPE,
-        Column("workload", pl.String(), "Null unless the scope is a workload."),
-        Column("environment", pl.String(), "Null unless the scope is a workload."),
+        optional("workload", pl.String(), "Null unless the scope is a workload."),
+        optional("environment", pl.String(), "Null unless the scope is a workload."),
         _REPORT,
         Column("control_id", pl.String(), "Security control id, or canonical Config rule name."),
         Column("account_id", pl.String(), "Account in which it happened, whatever the scope."),
-        Column("region", pl.String(), "Region; null when it is the whole account or control."),
-        Column("resource_id", pl.String(), "Resource; null when it is the whole account."),
+        optional("region", pl.String(), "Region; null when it is the whole account or control."),
+        optional("resource_id", pl.String(), "Resource; null when it is the whole account."),
         Column("cause", pl.String(), "What happened; docs/explaining.md lists the causes."),
         Column(
             "decisive",
             pl.Boolean(),
             "Whether it shows the status that the control went to (or, improved, came from).",
         ),
-        Column("status_before", pl.String(), "PASSED, FAILED, UNKNOWN, SUPPRESSED or ABSENT."),
-        Column("status_after", pl.String(), "Likewise; of a whole account the control's status."),
-        Column("finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."),
-        Column("finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."),
-        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
-        Column("detail", pl.String(), "The evidence in a few words; may be null."),
+        optional("status_before", pl.String(), "PASSED, FAILED, UNKNOWN, SUPPRESSED or ABSENT."),
+        optional("status_after", pl.String(), "Likewise; of a whole account the control's status."),
+        optional(
+            "finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."
+        ),
+        optional(
+            "finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."
+        ),
+        optional("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+        optional("detail", pl.String(), "The evidence in a few words; may be null."),
     ),
     ("scope", "workload", "environment", "report", "control_id", "account_id", "region"),
 )
@@ -525,10 +606,14 @@ FINDING_CHANGES = Table(
         ),
         Column("status_after", pl.String(), "Likewise, on the day."),
         Column("cause", pl.String(), "What happened; docs/explaining.md lists the causes."),
-        Column("finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."),
-        Column("finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."),
-        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
-        Column("detail", pl.String(), "The evidence in a few words; may be null."),
+        optional(
+            "finding_id_before", pl.String(), "Findings of the earlier day, joined by a space."
+        ),
+        optional(
+            "finding_id_after", pl.String(), "Findings of the day; the archived one, if gone."
+        ),
+        optional("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+        optional("detail", pl.String(), "The evidence in a few words; may be null."),
     ),
     _PROBLEM_KEY,
 )
@@ -542,10 +627,10 @@ CARRIED_FAILURES = Table(
         *_PROBLEM_COLUMNS,
         Column("carried_since", pl.Date(), "First day without the finding."),
         Column("finding_id", pl.String(), "The deleted findings, joined by a space."),
-        Column("product", pl.String(), "Product of the finding, such as aws/config."),
-        Column("created_at", TIMESTAMP, "CreatedAt of the finding, UTC."),
-        Column("updated_at", TIMESTAMP, "Last UpdatedAt of the finding, UTC."),
-        Column("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
+        optional("product", pl.String(), "Product of the finding, such as aws/config."),
+        optional("created_at", TIMESTAMP, "CreatedAt of the finding, UTC."),
+        optional("updated_at", TIMESTAMP, "Last UpdatedAt of the finding, UTC."),
+        optional("first_observed_at", TIMESTAMP, "FirstObservedAt of the finding, UTC."),
     ),
     _PROBLEM_KEY,
 )
@@ -573,26 +658,26 @@ EXCEPTIONS = Table(
     (
         _DATE,
         *_PROBLEM_COLUMNS,
-        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        optional("severity", pl.String(), "Severity rating of the control; may be null."),
         _WORKLOAD,
         _ENVIRONMENT,
         Column("hides", pl.String(), "What it hides: FAILED, PASSED or UNKNOWN."),
         Column("open", pl.Boolean(), "Still suppressed on the day."),
         Column("since", pl.Date(), "First day on which it was suppressed, as far as is known."),
-        Column("ended_by", pl.String(), "The cause that ended it; null while it is open."),
-        Column("suppressed_by", pl.String(), "Note.UpdatedBy; may be null."),
-        Column("note", pl.String(), "Note.Text; may be null."),
+        optional("ended_by", pl.String(), "The cause that ended it; null while it is open."),
+        optional("suppressed_by", pl.String(), "Note.UpdatedBy; may be null."),
+        optional("note", pl.String(), "Note.Text; may be null."),
         Column("finding_id", pl.String(), "The suppressed findings, joined by a space."),
-        Column("until", pl.Date(), "Agreed end, from the exceptions file; null: none is given."),
-        Column("owner", pl.String(), "Who answers for it, from the exceptions file."),
-        Column("reason", pl.String(), "Why it is accepted, from the exceptions file."),
-        Column("score", pl.Float64(), "Score of its workload and environment; may be null."),
-        Column(
+        optional("until", pl.Date(), "Agreed end, from the exceptions file; null: none is given."),
+        optional("owner", pl.String(), "Who answers for it, from the exceptions file."),
+        optional("reason", pl.String(), "Why it is accepted, from the exceptions file."),
+        optional("score", pl.Float64(), "Score of its workload and environment; may be null."),
+        optional(
             "score_without",
             pl.Float64(),
             "That score if this control's exceptions in the workload and environment ended.",
         ),
-        Column("points", pl.Float64(), "score - score_without: what the exceptions are worth."),
+        optional("points", pl.Float64(), "score - score_without: what the exceptions are worth."),
     ),
     _PROBLEM_KEY,
 )
@@ -604,8 +689,8 @@ REMEDIATION = Table(
     (
         _DATE,
         *_PROBLEM_COLUMNS,
-        Column("product", pl.String(), "Product of the finding, such as aws/config."),
-        Column("severity", pl.String(), "Severity rating of the control; may be null."),
+        optional("product", pl.String(), "Product of the finding, such as aws/config."),
+        optional("severity", pl.String(), "Severity rating of the control; may be null."),
         _WORKLOAD,
         _ENVIRONMENT,
         Column(
@@ -616,8 +701,10 @@ REMEDIATION = Table(
         ),
         Column("first_seen", pl.Date(), "First snapshot in which it fails."),
         Column("last_seen", pl.Date(), "Last snapshot in which it fails or is carried."),
-        Column("closed_on", pl.Date(), "First day on which it no longer fails; null: it is open."),
-        Column("closed_by", pl.String(), "The cause that closed it; null while it is open."),
+        optional(
+            "closed_on", pl.Date(), "First day on which it no longer fails; null: it is open."
+        ),
+        optional("closed_by", pl.String(), "The cause that closed it; null while it is open."),
         Column(
             "remedied",
             pl.Boolean(),
@@ -652,15 +739,19 @@ TIME_TO_FIX = Table(
     (
         _DATE,
         _REPORT,
-        Column("severity", pl.String(), "Severity rating; null: all."),
-        Column("workload", pl.String(), "Null: all."),
-        Column("environment", pl.String(), "Null: all."),
+        optional("severity", pl.String(), "Severity rating; null: all."),
+        optional("workload", pl.String(), "Null: all."),
+        optional("environment", pl.String(), "Null: all."),
         Column("failures", pl.Int64(), "Failures known so far."),
         Column("remedied_failures", pl.Int64(), "Of these, repaired or gone."),
         Column("open_failures", pl.Int64(), "Of these, still failing."),
-        Column("median_days", pl.Float64(), "Half are remedied after so long; null: not yet half."),
-        Column("low_days", pl.Float64(), "Lower end of the 95 % confidence interval; may be null."),
-        Column("high_days", pl.Float64(), "Upper end; null: cannot be told yet."),
+        optional(
+            "median_days", pl.Float64(), "Half are remedied after so long; null: not yet half."
+        ),
+        optional(
+            "low_days", pl.Float64(), "Lower end of the 95 % confidence interval; may be null."
+        ),
+        optional("high_days", pl.Float64(), "Upper end; null: cannot be told yet."),
     ),
     ("report", "severity", "workload", "environment"),
 )
@@ -675,26 +766,26 @@ AWS_COMPLIANCE = Table(
         Column("account_id", pl.String(), "12 digits; the calling account, or an aggregated one."),
         Column("region", pl.String(), "Region of the pack."),
         Column("aws_name", pl.String(), "Name of the pack as deployed, with random suffixes."),
-        Column("control_id", pl.String(), "Canonical Config rule name; null: the pack."),
-        Column("aws_rule_name", pl.String(), "Name of the rule as deployed; null: the pack."),
-        Column(
+        optional("control_id", pl.String(), "Canonical Config rule name; null: the pack."),
+        optional("aws_rule_name", pl.String(), "Name of the rule as deployed; null: the pack."),
+        optional(
             "resource_id", pl.String(), "A resource that does not comply; null: the rule or pack."
         ),
-        Column("status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA; or null."),
-        Column(
+        optional("status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA; or null."),
+        optional(
             "score",
             pl.Float64(),
             "Of the pack: percent of rule and resource combinations that comply; may be null.",
         ),
-        Column(
+        optional(
             "score_text",
             pl.String(),
             "The score as AWS wrote it; its decimals say how exact it is.",
         ),
-        Column("compliant", pl.Int64(), "Of a rule: resources that comply. Aggregated: rules."),
-        Column("non_compliant", pl.Int64(), "Likewise those that do not comply."),
-        Column("total", pl.Int64(), "Aggregated: all rules, those without data among them."),
-        Column(
+        optional("compliant", pl.Int64(), "Of a rule: resources that comply. Aggregated: rules."),
+        optional("non_compliant", pl.Int64(), "Likewise those that do not comply."),
+        optional("total", pl.Int64(), "Aggregated: all rules, those without data among them."),
+        optional(
             "updated_at",
             TIMESTAMP,
             "Of the pack: when AWS computed the score. Of a rule: its newest evaluation. UTC.",
@@ -719,23 +810,25 @@ RECONCILIATION = Table(
             "resources: resource_score beside AWS's score, both of rule and resource pairs; rules: "
             "score beside the share of rules that comply, from an aggregator.",
         ),
-        Column("control_id", pl.String(), "Canonical Config rule name; null: not of one rule."),
-        Column("aws_name", pl.String(), "The pack or the rule as deployed, with random suffixes."),
-        Column("aws_value", pl.Float64(), "AWS's figure, percent; null in parts."),
-        Column("our_value", pl.Float64(), "Our figure of the same unit; may be null."),
-        Column("difference", pl.Float64(), "our_value - aws_value, points; may be null."),
-        Column("aws_status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA."),
-        Column("our_status", pl.String(), "Of a rule: PASSED, FAILED, UNKNOWN or NO_DATA."),
-        Column(
+        optional("control_id", pl.String(), "Canonical Config rule name; null: not of one rule."),
+        optional(
+            "aws_name", pl.String(), "The pack or the rule as deployed, with random suffixes."
+        ),
+        optional("aws_value", pl.Float64(), "AWS's figure, percent; null in parts."),
+        optional("our_value", pl.Float64(), "Our figure of the same unit; may be null."),
+        optional("difference", pl.Float64(), "our_value - aws_value, points; may be null."),
+        optional("aws_status", pl.String(), "COMPLIANT, NON_COMPLIANT or INSUFFICIENT_DATA."),
+        optional("our_status", pl.String(), "Of a rule: PASSED, FAILED, UNKNOWN or NO_DATA."),
+        optional(
             "cause",
             pl.String(),
             "Why the two differ; docs/reconciliation.md lists the causes. Null: no difference.",
         ),
-        Column("passed", pl.Int32(), "What it adds to what passes: ours less AWS's."),
-        Column("failed", pl.Int32(), "What it adds to what fails: ours less AWS's."),
-        Column("part", pl.Float64(), "Points of the difference; null in the row of a figure."),
-        Column("reason", pl.String(), "The same in words; null: no difference."),
-        Column("aws_updated_at", TIMESTAMP, "When AWS last computed it, UTC; may be null."),
+        optional("passed", pl.Int32(), "What it adds to what passes: ours less AWS's."),
+        optional("failed", pl.Int32(), "What it adds to what fails: ours less AWS's."),
+        optional("part", pl.Float64(), "Points of the difference; null in the row of a figure."),
+        optional("reason", pl.String(), "The same in words; null: no difference."),
+        optional("aws_updated_at", TIMESTAMP, "When AWS last computed it, UTC; may be null."),
     ),
     ("report", "account_id", "region", "unit", "control_id", "cause"),
 )
@@ -749,9 +842,9 @@ EARLIER_SCORES = Table(
     (
         _DATE,
         Column("scope", pl.String(), "account, workload or organization."),
-        Column("account_id", pl.String(), "12 digits; null for the other scopes."),
-        Column("workload", pl.String(), "Workload; null for the organization."),
-        Column("environment", pl.String(), "Environment; null for the organization."),
+        optional("account_id", pl.String(), "12 digits; null for the other scopes."),
+        optional("workload", pl.String(), "Workload; null for the organization."),
+        optional("environment", pl.String(), "Environment; null for the organization."),
         _REPORT,
         *(
             column

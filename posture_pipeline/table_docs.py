@@ -43,7 +43,8 @@ line, 100 pages a file.
 
 Account ids are text everywhere (a guessed type loses the leading zero), times are UTC in
 microseconds, several values in one column are joined by a blank. Columns are only ever added; an
-older file gives null for a newer column.
+older file gives null for a newer column. The column `null` below says where a value may be missing;
+a write refuses rows with a null anywhere else, with a column missing, or with one more.
 
 ## The catalog
 
@@ -127,11 +128,12 @@ def _section(table: Table) -> Iterator[str]:
     yield f"## {table.name}\n"
     yield table.meaning
     yield f"Key within a day: {', '.join(table.key)}.\n"
-    yield "| column | type | meaning |"
-    yield "|---|---|---|"
+    yield "| column | type | null | meaning |"
+    yield "|---|---|---|---|"
     for column in table.columns:
         meaning = column.meaning.replace("|", "\\|")
-        yield f"| {column.name} | {_type(column.dtype)} | {meaning} |"
+        null = "yes" if column.nullable else ""
+        yield f"| {column.name} | {_type(column.dtype)} | {null} | {meaning} |"
     yield ""
 
 

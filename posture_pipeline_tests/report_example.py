@@ -40,7 +40,7 @@ SEVERITIES = ("CRITICAL", "HIGH", "MEDIUM", "LOW")
 def table(of: Table, rows: list[dict[str, Any]]) -> pl.DataFrame:
     """Rows of a table of the lake; columns that they lack are null."""
     schema = {name: dtype for name, dtype in of.schema.items() if rows and name in rows[0]}
-    return of.cast(pl.DataFrame(rows, schema=schema)) if rows else of.empty()
+    return of.read_as(pl.DataFrame(rows, schema=schema)) if rows else of.empty()
 
 
 def score_row(day: date, report: str, score: float | None, **more: Any) -> dict[str, Any]:

@@ -87,11 +87,9 @@ def aws_compliance(
                 said = {"report": report.name, "account_id": account, "region": region}
                 rows += [{**said, **row} for row in _of_account(clients, report, region, missing)]
         rows += _try(lambda: _aggregated(clients, packs), missing) or []
-    frame = pl.DataFrame(
-        [{"date": day, **row} for row in rows], schema_overrides=AWS_COMPLIANCE.schema
-    )
+    frame = pl.DataFrame([{"date": day, **row} for row in rows], schema=AWS_COMPLIANCE.schema)
     # A permission that is missing in two regions, or for two packs, is said with its place.
-    return Compliance(AWS_COMPLIANCE.cast(frame), " ".join(dict.fromkeys(missing)) or None)
+    return Compliance(frame, " ".join(dict.fromkeys(missing)) or None)
 
 
 def _try(read: Callable[[], T], missing: list[str]) -> T | None:

@@ -108,10 +108,7 @@ def listed_controls(
         reasons = " ".join(f"{name}: {error}" for name, error in failed.items())
         message = f"The controls of no report could be listed. {reasons}"
         raise AwsError(message) from first
-    listed = pl.DataFrame(rows, schema_overrides=LISTED_CONTROLS.schema) if rows else None
-    return Listing(
-        LISTED_CONTROLS.empty() if listed is None else LISTED_CONTROLS.cast(listed), unlisted
-    )
+    return Listing(pl.DataFrame(rows, schema=LISTED_CONTROLS.schema), unlisted)
 
 
 def _controls_of(clients: AwsClients, report: Report) -> list[Row]:

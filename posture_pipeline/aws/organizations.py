@@ -100,8 +100,8 @@ def organization_accounts(
         for each in found
     ]
     rows.sort(key=lambda row: str(row["account_id"]))
-    frame = pl.DataFrame(rows, schema_overrides=ORGANIZATION_ACCOUNTS.schema)
-    return Listed(ORGANIZATION_ACCOUNTS.cast(frame), reason)
+    frame = pl.DataFrame(rows, schema=ORGANIZATION_ACCOUNTS.schema)
+    return Listed(frame, reason)
 
 
 def _list(clients: AwsClients) -> list[Any]:

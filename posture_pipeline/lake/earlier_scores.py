@@ -29,7 +29,7 @@ def superseded_scores(lake: Lake, day: date) -> pl.DataFrame:
             continue
         scope = pl.lit(table.name.removesuffix("_scores")).alias("scope")
         frames += [
-            EARLIER_SCORES.cast(lake.read(table, day, method=method).with_columns(scope))
+            EARLIER_SCORES.read_as(lake.read(table, day, method=method).with_columns(scope))
             for method, commit in lake.methods(table, day).items()
             if commit.run != current.run
         ]

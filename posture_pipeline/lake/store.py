@@ -616,7 +616,11 @@ class PartitionWriter:
         return layout.run_folder(self.table.name, self.day, self.run)
 
     def add(self, rows: pl.DataFrame, name: str | None = None) -> str:
-        """Writes a file with these rows, cast to the table's columns; returns its name."""
+        """Writes a file with these rows; returns its name.
+
+        Raises:
+            SchemaError: They do not fit the table.
+        """
         return self.add_parquet(as_parquet(self.table, self.day, rows), rows.height, name)
 
     def add_parquet(self, data: bytes, rows: int, name: str | None = None) -> str:
@@ -676,11 +680,13 @@ class PartitionWriter:
 
 
 def as_parquet(table: Table, day: date, rows: pl.DataFrame) -> bytes:
-    """Rows of a table's day as the bytes of a parquet file, with the declared columns."""
+    """Rows of a table's day as the bytes of a parquet file, with the declared columns.
+
+    Raises:
+        SchemaError: The rows do not fit the table.
+    """
     buffer = io.BytesIO()
-    frame = table.cast(rows)
-    if "date" in table.names:
-        frame = frame.with_columns(pl.lit(day, dtype=pl.Date()).alias("date"))
+    frame = table.conform(rows.with_columns(pl.lit(day, dtype=pl.Date()).alias("date")))
     frame.write_parquet(buffer, compression="zstd", compression_level=ZSTD_LEVEL)
     return buffer.getvalue()
 

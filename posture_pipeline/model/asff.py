@@ -783,7 +783,7 @@ def _frame(
     )
     if frame["region"].null_count():
         frame = frame.with_columns(region=pl.coalesce("region", _region_of_product()))
-    return MERGED_FINDINGS.cast(_with_control_identity(_with_rule_names(frame)))
+    return MERGED_FINDINGS.project(_with_control_identity(_with_rule_names(frame)))
 
 
 def _region_of_product() -> pl.Expr:

@@ -99,8 +99,10 @@ def carried_forward(
             carried.join(stay, on=PROBLEM, how="semi").filter(
                 (pl.lit(day) - pl.col("carried_since")).dt.total_days() < carry_days
             ),
-            CARRIED_FAILURES.cast(
-                failing.join(begin, on=PROBLEM, how="semi").with_columns(carried_since=pl.lit(day))
+            CARRIED_FAILURES.project(
+                failing.join(begin, on=PROBLEM, how="semi").with_columns(
+                    date=pl.lit(day), carried_since=pl.lit(day)
+                )
             ),
         ]
     )
@@ -115,8 +117,8 @@ def carried_forward(
         .filter(~(pl.col("status_before").is_in(_PASSING) & pl.col("status_after").is_in(_PASSING)))
     )
     return (
-        FINDING_CHANGES.cast(changes).sort(PROBLEM),
-        CARRIED_FAILURES.cast(kept.with_columns(date=pl.lit(day))).sort(PROBLEM),
+        FINDING_CHANGES.project(changes).sort(PROBLEM),
+        CARRIED_FAILURES.project(kept.with_columns(date=pl.lit(day))).sort(PROBLEM),
     )
 
 

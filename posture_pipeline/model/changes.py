@@ -146,6 +146,7 @@ def _changes_of_scope(
         pl.lit(before.day).alias("compared_with"),
         pl.lit(scope).alias("scope"),
     )
+    no_scope = {name: None for name in ("workload", "environment") if name not in keys}
     changed = (
         control_parts(scope_status(before, keys), scope_status(after, keys), keys)
         .filter(status_changed("status_before", "status_after"))
@@ -159,17 +160,21 @@ def _changes_of_scope(
             severity=pl.coalesce("severity_after", "severity_before"),
             failing_resources_before=pl.col("failing_before").fill_null(0),
             failing_resources_after=pl.col("failing_after").fill_null(0),
+            **no_scope,
+            **({} if "account_id" in keys else {"account_id": None}),
         )
     )
     if scope == "workload":
         causes = _causes_in_workloads(causes, states, before, after)
     statuses = changed.select(*on, was="status_before", now="status_after")
-    reasons = causes.join(statuses, on=on, how="inner").with_columns(*of_day, decisive=_decisive())
+    reasons = causes.join(statuses, on=on, how="inner").with_columns(
+        *of_day, decisive=_decisive(), **no_scope
+    )
     changed = changed.join(_causes_of_controls(reasons, on), on=on, how="left")
     place = ["account_id", "region", "resource_id"]
     return (
-        SCORE_CHANGES.cast(changed.sort("report", *keys, "part", "control_id", nulls_last=True)),
-        SCORE_CHANGE_CAUSES.cast(
+        SCORE_CHANGES.project(changed.sort("report", *keys, "part", "control_id", nulls_last=True)),
+        SCORE_CHANGE_CAUSES.project(
             reasons.sort(*on, ~pl.col("decisive"), "cause", *place, nulls_last=True)
         ),
     )

@@ -96,18 +96,22 @@ def exceptions(
         problems.filter(pl.col("state") == SUPPRESSED)
         .join(place, on="account_id", how="inner")
         .join(severity.unique(), on=["report", "account_id", "control_id"], how="left")
-        .with_columns(suppressed_by="note_updated_by", note="note_text", open=pl.lit(value=True))
+        .with_columns(
+            date=pl.lit(scored.day),
+            suppressed_by="note_updated_by",
+            note="note_text",
+            open=pl.lit(value=True),
+            ended_by=None,
+            **dict.fromkeys([*_AGREED, *_WORTH]),
+        )
     )
     was_open = previous.filter("open")
-    now = EXCEPTIONS.cast(_with_since(is_open, was_open, changes, scored.day).drop(_NOT_KEPT))
+    now = EXCEPTIONS.project(_with_since(is_open, was_open, changes, scored.day))
     ended = _ended(was_open, now, changes, scored.accounts)
-    rows = pl.concat([with_worth(now, scored), EXCEPTIONS.cast(ended)])
-    return EXCEPTIONS.cast(
+    rows = pl.concat([with_worth(now, scored), EXCEPTIONS.project(ended)])
+    return EXCEPTIONS.project(
         with_agreed(rows.drop(_AGREED), entries).with_columns(date=pl.lit(scored.day))
     ).sort(EXCEPTIONS.key)
-
-
-_NOT_KEPT = ["state", "suppressed_passed", "updated_at", "created_at", "first_observed_at"]
 
 
 def _with_since(
@@ -188,7 +192,7 @@ def with_worth(open_exceptions: pl.DataFrame, scored: ScoredDay) -> pl.DataFrame
     control = [*WORKLOAD, "report", "control_id"]
     changes = status.select(*control, *_count_changes())
     worth = _scores_without(changes, scored.workloads, WORKLOAD).select(*control, *_WORTH)
-    return EXCEPTIONS.cast(
+    return EXCEPTIONS.project(
         open_exceptions.drop(_WORTH, strict=False).join(worth, on=control, how="left")
     )
 
@@ -219,12 +223,12 @@ def scores_without_exceptions(
     >>> counts = {"report": "fsbp", "passed": 1, "failed": 0, "unknown": 0, "score": 100.0}
     >>> scored = ScoredDay(
     ...     day,
-    ...     CONTROL_STATUS.cast(pl.DataFrame(status)),
-    ...     ACCOUNT_SCORES.cast(pl.DataFrame([{**of, **place}])),
-    ...     WORKLOAD_SCORES.cast(pl.DataFrame([{**place, **counts}])),
+    ...     CONTROL_STATUS.read_as(pl.DataFrame(status)),
+    ...     ACCOUNT_SCORES.read_as(pl.DataFrame([{**of, **place}])),
+    ...     WORKLOAD_SCORES.read_as(pl.DataFrame([{**place, **counts}])),
     ... )
     >>> hidden = {"control_id": "S3.9", "resource_id": "bucket", "hides": "FAILED", "open": True}
-    >>> rows = EXCEPTIONS.cast(pl.DataFrame([{**of, **place, **hidden}]))
+    >>> rows = EXCEPTIONS.read_as(pl.DataFrame([{**of, **place, **hidden}]))
     >>> without = scores_without_exceptions(rows, scored, scored.workloads, WORKLOAD)
     >>> without.select("score", "score_without", "points").rows()
     [(100.0, 50.0, 50.0)]

@@ -143,7 +143,7 @@ def joined(controls: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 
 def _of_report(rows: pl.DataFrame, report: Report, day: date, note: str | None) -> pl.DataFrame:
-    return EXPECTED_CONTROLS.cast(
+    return EXPECTED_CONTROLS.project(
         rows.with_columns(
             date=pl.lit(day),
             report=pl.lit(report.name),
@@ -195,15 +195,16 @@ def controls_of_settings(reports: Sequence[Report], day: date) -> pl.DataFrame:
             "title": rule,
             "severity": RULE_SEVERITY,
             "enabled": True,
+            "standard_control_ids": None,
+            "remediation_url": None,
             "source": "settings",
             "as_of": day,
+            "note": None,
         }
         for report in reports
         for control_id, rule in _rules(report).items()
     ]
-    if not rows:
-        return EXPECTED_CONTROLS.empty()
-    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows, schema_overrides=EXPECTED_CONTROLS.schema))
+    return pl.DataFrame(rows, schema=EXPECTED_CONTROLS.schema)
 
 
 def _rules(report: Report) -> dict[str, str]:
@@ -247,7 +248,7 @@ def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> p
         .collect(engine="streaming")
     )
     ratings = {rank: label for rank, label in enumerate(_SEVERITIES) if label != "INFORMATIONAL"}
-    return EXPECTED_CONTROLS.cast(
+    return EXPECTED_CONTROLS.project(
         rows.with_columns(
             pl.lit(day).alias("date"),
             pl.lit(report.name).alias("report"),
@@ -257,6 +258,8 @@ def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> p
             .replace_strict(ratings, default=None, return_dtype=pl.String)
             .alias("severity"),
             pl.lit(value=True).alias("enabled"),
+            pl.lit(None).alias("standard_control_ids"),
+            pl.lit(None).alias("note"),
             pl.lit("findings").alias("source"),
             pl.lit(day).alias("as_of"),
         )

@@ -224,7 +224,7 @@ def reconciliation(
         ],
         how="diagonal",
     ).with_columns(date=pl.lit(day), reason=pl.coalesce("reason", _words()))
-    return RECONCILIATION.cast(rows).sort(RECONCILIATION.key, nulls_last=False)
+    return RECONCILIATION.project(rows).sort(RECONCILIATION.key, nulls_last=False)
 
 
 def _by_resources(

@@ -121,7 +121,7 @@ def remediation(
         days=_days_until(pl.lit(today.day + timedelta(days=1))),
     )
     rows = [
-        REMEDIATION.cast(each.with_columns(flapping=pl.col("openings") >= FLAPPING_OPENINGS))
+        REMEDIATION.project(each.with_columns(flapping=pl.col("openings") >= FLAPPING_OPENINGS))
         for each in (_closed(ended, passing, today), _placed(is_open, today))
     ]
     return (
@@ -213,7 +213,7 @@ def _endings(today: Today) -> pl.DataFrame:
 def _going_on(stays: pl.DataFrame, now: pl.DataFrame, today: Today) -> pl.DataFrame:
     fresh = now.select(*PROBLEM, _carried="carried_forward", _product="product")
     seen = pl.col("_carried").is_not_null()
-    return REMEDIATION.cast(
+    return REMEDIATION.project(
         stays.join(fresh, on=PROBLEM, how="left").with_columns(
             last_seen=pl.when(seen).then(pl.lit(today.day)).otherwise("last_seen"),
             carried_forward=pl.coalesce("_carried", pl.lit(value=False)),
@@ -256,7 +256,7 @@ def _beginning(new: pl.DataFrame, closed: pl.DataFrame, today: Today) -> pl.Data
         .then(pl.coalesce("_began", _midnight(pl.lit(today.day))))
         .otherwise(_midnight(pl.lit(today.day)))
     )
-    return REMEDIATION.cast(
+    return REMEDIATION.project(
         new.join(
             recent.select(*PROBLEM, *(pl.col(name).alias(f"_{name}") for name in earlier)),
             on=PROBLEM,
@@ -272,8 +272,13 @@ def _beginning(new: pl.DataFrame, closed: pl.DataFrame, today: Today) -> pl.Data
             openings=pl.when("_same")
             .then("_openings")
             .otherwise(pl.col("_openings").fill_null(0) + 1),
+            **dict.fromkeys(_LATER),
         )
     )
+
+
+_LATER = ("date", *_PLACE, "closed_on", "closed_by", "remedied", "days", "flapping")
+"""Columns that are computed for every episode alike, after it is known which there are."""
 
 
 def _closed(ended: pl.DataFrame, passing: pl.DataFrame, today: Today) -> pl.DataFrame:
@@ -361,17 +366,23 @@ def time_to_fix(episodes: pl.DataFrame) -> pl.DataFrame:
         of controls without severity are in the rows for all severities only.
     """
     found = [TIME_TO_FIX.empty()]
+    no_subject: dict[str, object] = dict.fromkeys(["date", *TIME_TO_FIX.key])
     for subject in SUBJECTS:
         known = episodes.drop_nulls(list(subject)) if subject else episodes
         groups = known.group_by("report", *subject).agg(
             pl.col("days"), pl.col("remedied"), open_failures=pl.col("closed_on").is_null().sum()
         )
         rows = [
-            {**row, **median_time(row["days"], row["remedied"]), **_counts(row["remedied"])}
+            {
+                **no_subject,
+                **row,
+                **median_time(row["days"], row["remedied"]),
+                **_counts(row["remedied"]),
+            }
             for row in groups.iter_rows(named=True)
         ]
         if rows:
-            found.append(TIME_TO_FIX.cast(pl.DataFrame(rows, infer_schema_length=None)))
+            found.append(TIME_TO_FIX.project(pl.DataFrame(rows, infer_schema_length=None)))
     return pl.concat(found).sort("report", *_PLACE, nulls_last=False)
 
 

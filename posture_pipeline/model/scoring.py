@@ -240,7 +240,7 @@ def _status_rows(
         )
         .with_columns(status=status(), basis=basis())
     )
-    return CONTROL_STATUS.cast(rows)
+    return CONTROL_STATUS.project(rows)
 
 
 def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFrame:
@@ -597,9 +597,12 @@ def _scores(
             console_score=console_score(),
             resource_score=resource_score(),
             reason=reason(),
+            # They are known once the day before is.
+            last_score=None,
+            last_score_date=None,
         )
     )
-    return table.cast(rows).sort(table.key)
+    return table.project(rows).sort(table.key)
 
 
 _TOTALS = (

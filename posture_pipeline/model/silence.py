@@ -114,10 +114,10 @@ def silent_sources(
         before.join(now, on=SOURCE, how="anti")
         .join(without_evidence, on=SOURCE, how="inner")
         .filter(pl.col("unexplained") >= needed)
-        .with_columns(last_seen=pl.lit(compared_with))
+        .with_columns(date=pl.lit(day), last_seen=pl.lit(compared_with))
     )
     still = silent_before.join(now, on=SOURCE, how="anti").join(new, on=SOURCE, how="anti")
-    rows = pl.concat([SILENT_SOURCES.cast(new), SILENT_SOURCES.cast(still)])
+    rows = pl.concat([SILENT_SOURCES.project(new), SILENT_SOURCES.project(still)])
     known = (pl.lit(day) - pl.col("last_seen")).dt.total_days() <= silent_days
     return (
         rows.filter(known, pl.col("account_id").is_in(list(scored)), pl.lit(silent_days > 0))

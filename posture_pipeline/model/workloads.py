@@ -114,14 +114,14 @@ def complete_accounts(
         "account_id", keep="first", maintain_order=True
     )
     added = added.join(listed, on="account_id", how="anti").with_columns(
-        date=pl.lit(day, dtype=pl.Date)
+        date=pl.lit(day, dtype=pl.Date), tags=None, joined_at=None
     )
     known = listed.join(names, on="account_id", how="left").with_columns(
         account_name=pl.coalesce("account_name", "_name")
     )
-    return pl.concat([ORGANIZATION_ACCOUNTS.cast(known), ORGANIZATION_ACCOUNTS.cast(added)]).sort(
-        "account_id"
-    )
+    return pl.concat(
+        [ORGANIZATION_ACCOUNTS.project(known), ORGANIZATION_ACCOUNTS.project(added)]
+    ).sort("account_id")
 
 
 def parse_overrides(text: str, path: str) -> pl.DataFrame:

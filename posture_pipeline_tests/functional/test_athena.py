@@ -34,6 +34,7 @@ from posture_pipeline.settings import Retention, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import SimulationSettings
 from posture_pipeline_tests.buckets import bucket_lake, make_bucket
+from posture_pipeline_tests.rows import complete
 
 DAY = date(2026, 3, 31)
 NEXT_MONTH = DAY + timedelta(days=1)
@@ -68,13 +69,13 @@ def read_as_view(lake: Lake, table: Table, days: list[date]) -> pl.DataFrame:
             if files := manifest(lake, table, day):
                 sql = f"FROM read_parquet($files, {AS_STORED}) WHERE date = $day"
                 rows = connection.sql(sql, params={"files": files, "day": day}).pl()
-                frames.append(table.cast(rows))
+                frames.append(table.read_as(rows))
     return pl.concat(frames)
 
 
 def scores(day: date, *values: float) -> pl.DataFrame:
     rows = [{"date": day, "account_id": f"{n:012d}", "score": v} for n, v in enumerate(values)]
-    return ACCOUNT_SCORES.cast(pl.DataFrame(rows))
+    return complete(ACCOUNT_SCORES, pl.DataFrame(rows))
 
 
 @pytest.fixture

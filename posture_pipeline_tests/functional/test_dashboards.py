@@ -92,8 +92,8 @@ def scores(day: date, *workloads: str, score: float = 75.0) -> tuple[pl.DataFram
     }
     rows = [{**row, "workload": workload} for workload in workloads]
     return (
-        WORKLOAD_SCORES.cast(pl.DataFrame(rows)) if rows else WORKLOAD_SCORES.empty(),
-        ORGANIZATION_SCORES.cast(pl.DataFrame([row])),
+        WORKLOAD_SCORES.read_as(pl.DataFrame(rows)) if rows else WORKLOAD_SCORES.empty(),
+        ORGANIZATION_SCORES.read_as(pl.DataFrame([row])),
     )
 
 

@@ -33,6 +33,7 @@ from posture_pipeline.schemas import (
     Table,
 )
 from posture_pipeline.settings import Retention
+from posture_pipeline_tests.rows import complete
 
 PAST, DAY = date(2026, 1, 31), date(2026, 2, 1)
 LATER = datetime.now(UTC) + 2 * GRACE
@@ -68,7 +69,7 @@ def whole(made: Lake, tmp_path: Path) -> Lake:
 def rows(table: Table, text: str) -> pl.DataFrame:
     """One row with a text in each column of text."""
     texts = [name for name, dtype in table.schema.items() if dtype == pl.String]
-    return table.cast(pl.DataFrame({name: [text] for name in texts}))
+    return complete(table, pl.DataFrame({name: [text] for name in texts}))
 
 
 def examined(lake: Lake, *, now: datetime = LATER, fast: bool = False) -> list[Problem]:

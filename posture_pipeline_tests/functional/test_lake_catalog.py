@@ -39,9 +39,11 @@ from posture_pipeline.schemas import (
     FINDING_CHANGES,
     MERGED_FINDINGS,
     ORGANIZATION_SCORES,
+    SCORE_TABLES,
     WORKLOAD_SCORES,
     Table,
 )
+from posture_pipeline_tests.rows import complete
 
 pytestmark = pytest.mark.functional
 
@@ -77,7 +79,7 @@ def status_rows(day: date, statuses: Status) -> pl.DataFrame:
         }
         for (account, control), (kind, status, basis, severity) in statuses.items()
     ]
-    return CONTROL_STATUS.cast(pl.DataFrame(rows, infer_schema_length=None))
+    return complete(CONTROL_STATUS, pl.DataFrame(rows, infer_schema_length=None))
 
 
 def put_day(lake: Lake, day: date, statuses: Status, score: int = 50) -> None:
@@ -86,9 +88,9 @@ def put_day(lake: Lake, day: date, statuses: Status, score: int = 50) -> None:
     counts = {"passed": [score], "failed": [100 - score], "unknown": [0], "expected": [100]}
     scope: dict[str, list[Any]] = {"report": ["fsbp"], "score": [float(score)], **counts}
     workload: dict[str, list[Any]] = {"workload": ["shop"], "environment": ["production"]}
-    lake.replace(ACCOUNT_SCORES, day, pl.DataFrame(scope | workload | {"account_id": [ONE]}))
-    lake.replace(WORKLOAD_SCORES, day, pl.DataFrame(scope | workload))
-    lake.replace(ORGANIZATION_SCORES, day, pl.DataFrame(scope))
+    rows = pl.DataFrame(scope | workload | {"account_id": [ONE]})
+    for table in SCORE_TABLES:
+        lake.replace(table, day, complete(table, rows))
 
 
 def put_findings(lake: Lake, day: date, ids: dict[str, list[str]], *, commit: bool = True) -> str:
@@ -96,7 +98,10 @@ def put_findings(lake: Lake, day: date, ids: dict[str, list[str]], *, commit: bo
     writer = lake.write(ACCOUNT_FINDINGS, day)
     for account, findings in ids.items():
         writer.add(
-            pl.DataFrame({"finding_id": findings}).with_columns(account_id=pl.lit(account)),
+            complete(
+                ACCOUNT_FINDINGS,
+                pl.DataFrame({"finding_id": findings}).with_columns(account_id=pl.lit(account)),
+            ),
             layout.account_part(account),
         )
     if commit:
@@ -521,9 +526,13 @@ def test_a_lake_without_the_younger_tables_is_published_and_they_are_empty(publi
 def test_the_first_rows_of_a_table_are_seen_without_publishing(published: Lake) -> None:
     """What a run writes after it published must not seem not to be there until the next day."""
     assert query(published, "FROM exceptions").is_empty()
-    published.write(EXCEPTIONS, DAY).add(pl.DataFrame({"control_id": ["orphan"]}))
+    orphan, counted = (
+        complete(EXCEPTIONS, pl.DataFrame({"control_id": [control], "open": [True]}))
+        for control in ("orphan", "S3.1")
+    )
+    published.write(EXCEPTIONS, DAY).add(orphan)
     assert query(published, "FROM exceptions").is_empty()
-    published.replace(EXCEPTIONS, DAY, pl.DataFrame({"control_id": ["S3.1"], "open": [True]}))
+    published.replace(EXCEPTIONS, DAY, counted)
     for where in ("", f"WHERE date = '{DAY}'"):
         found = query(published, f"FROM exceptions {where}")
         assert found.schema == EXCEPTIONS.schema
@@ -543,9 +552,11 @@ def test_a_day_that_the_lake_does_not_have_is_an_error_and_not_an_empty_answer(
 def test_files_from_before_a_column_give_null_for_it(published: Lake) -> None:
     """Columns are only ever added; the files of older days are not written again."""
     older = dataclasses.replace(MERGED_FINDINGS, columns=MERGED_FINDINGS.columns[:5])
-    published.replace(older, DAY, pl.DataFrame({"finding_id": ["a"], "account_id": [ONE]}))
+    published.replace(
+        older, DAY, complete(older, pl.DataFrame({"finding_id": ["a"], "account_id": [ONE]}))
+    )
     rows = pl.DataFrame({"finding_id": ["b"], "account_id": [TWO], "title": ["T"]})
-    published.replace(MERGED_FINDINGS, NEXT, rows)
+    published.replace(MERGED_FINDINGS, NEXT, complete(MERGED_FINDINGS, rows))
     publish_day(published, DAY)
     found = query(published, "FROM merged_findings ORDER BY date")
     assert found.schema == MERGED_FINDINGS.schema
@@ -560,9 +571,13 @@ def test_files_from_before_a_column_give_null_for_it(published: Lake) -> None:
 
 
 def test_views_of_the_lake_go_by_the_commit(published: Lake) -> None:
-    published.replace(FINDING_CHANGES, DAY, pl.DataFrame({"control_id": ["S3.1"]}))
+    counted, orphan = (
+        complete(FINDING_CHANGES, pl.DataFrame({"control_id": [control]}))
+        for control in ("S3.1", "orphan")
+    )
+    published.replace(FINDING_CHANGES, DAY, counted)
     publish_day(published, DAY)
-    published.write(FINDING_CHANGES, DAY).add(pl.DataFrame({"control_id": ["orphan"]}))
+    published.write(FINDING_CHANGES, DAY).add(orphan)
     for source in ("finding_changes", f"finding_changes_on('{DAY}')"):
         assert query(published, f"FROM {source}")["control_id"].to_list() == ["S3.1"]
 
@@ -570,7 +585,7 @@ def test_views_of_the_lake_go_by_the_commit(published: Lake) -> None:
 def test_scores_of_an_earlier_method_are_in_the_catalog(published: Lake) -> None:
     for method, score in (("1", 40.0), ("2", 60.0)):
         rows = pl.DataFrame({"report": ["fsbp"], "score": [score], "method": [method]})
-        published.replace(ORGANIZATION_SCORES, DAY, rows)
+        published.replace(ORGANIZATION_SCORES, DAY, complete(ORGANIZATION_SCORES, rows))
     publish_day(published, DAY)
     found = query(published, "FROM earlier_scores")
     assert found.schema == EARLIER_SCORES.schema
@@ -595,7 +610,7 @@ def test_the_share_of_resources_is_as_in_the_lake_with_its_counts_and_without(
             "resource_score": [100 / 3, None, None, 200 / 3],
         }
     )
-    published.replace(table, DAY, rows)
+    published.replace(table, DAY, complete(table, rows))
     publish_day(published, DAY)
     asked = f"SELECT report, resource_score FROM {table.name} ORDER BY report"  # noqa: S608
     found = dict(query(published, asked).rows())

@@ -50,6 +50,7 @@ from posture_pipeline_tests.buckets import (
     upload,
 )
 from posture_pipeline_tests.fortnight import ASSETS, DAYS, Fortnight
+from posture_pipeline_tests.rows import complete
 from posture_pipeline_tests.simulated_days import failures, materialized
 
 pytestmark = pytest.mark.functional
@@ -91,8 +92,12 @@ def lake(server: SimulationServer) -> Lake:
     return bucket_lake(server, uuid.uuid4().hex)
 
 
+ONE_SCORE = complete(ORGANIZATION_SCORES, pl.DataFrame({"report": ["fsbp"]}))
+
+
 def accounts(*ids: str) -> pl.DataFrame:
-    return pl.DataFrame({"account_id": list(ids)}, schema={"account_id": pl.String})
+    ids_only = pl.DataFrame({"account_id": list(ids)}, schema={"account_id": pl.String})
+    return complete(TABLE, ids_only)
 
 
 def stored(lake: Lake) -> list[str]:
@@ -553,7 +558,11 @@ def test_a_newer_catalog_is_downloaded_and_the_older_copy_goes(
     server: SimulationServer, lake: Lake
 ) -> None:
     for count, day in enumerate((DAY, NEXT), 1):
-        lake.replace(ORGANIZATION_SCORES, day, pl.DataFrame({"report": ["fsbp"]}))
+        lake.replace(
+            ORGANIZATION_SCORES,
+            day,
+            ONE_SCORE,
+        )
         copy = publish.publish_day(lake, day)
         assert copy.exists()
         assert [*copy.parent.glob("*.duckdb")] == [copy]
@@ -565,10 +574,18 @@ def test_a_day_that_another_run_published_meanwhile_stays_in_the_catalog(
     server: SimulationServer, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for day in (DAY, NEXT):
-        lake.replace(ORGANIZATION_SCORES, day, pl.DataFrame({"report": ["fsbp"]}))
+        lake.replace(
+            ORGANIZATION_SCORES,
+            day,
+            ONE_SCORE,
+        )
     publish.publish_day(lake, DAY)
     later = NEXT + timedelta(days=1)
-    lake.replace(ORGANIZATION_SCORES, later, pl.DataFrame({"report": ["fsbp"]}))
+    lake.replace(
+        ORGANIZATION_SCORES,
+        later,
+        ONE_SCORE,
+    )
     put_if = Lake.put_if
     others = [later]
 
@@ -664,7 +681,7 @@ def test_where_there_is_no_home_to_write_to_the_copy_lasts_as_long_as_the_proces
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
-    lake.replace(ORGANIZATION_SCORES, DAY, pl.DataFrame({"report": ["fsbp"]}))
+    lake.replace(ORGANIZATION_SCORES, DAY, ONE_SCORE)
     copy = publish.publish_day(lake, DAY)
     assert not copy.is_relative_to(tmp_path)
     assert publish.query(lake, "SELECT count(*) FROM organization_scores").item() == 1

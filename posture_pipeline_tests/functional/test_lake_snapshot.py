@@ -20,6 +20,7 @@ from posture_pipeline.schemas import (
 )
 from posture_pipeline.settings import Report
 from posture_pipeline_tests.fortnight import DAYS, Fortnight
+from posture_pipeline_tests.rows import complete
 
 pytestmark = pytest.mark.functional
 
@@ -73,7 +74,7 @@ def stored(
         for control, report in (named or {}).items()
     ]
     frame = pl.DataFrame(rows) if rows else MERGED_FINDINGS.empty()
-    lake.replace(MERGED_FINDINGS, day, MERGED_FINDINGS.cast(frame))
+    lake.replace(MERGED_FINDINGS, day, complete(MERGED_FINDINGS, frame))
     if listing is not None:
         lake.replace(LISTED_CONTROLS, day, listing.controls, listing.details())
 
@@ -83,7 +84,7 @@ def listing(report: Report, *controls: str, **more: Any) -> Listing:
         {"definition": report.definition, "control_id": each, "enabled": True, **more}
         for each in controls
     ]
-    return Listing(LISTED_CONTROLS.cast(pl.DataFrame(rows).with_columns(date=pl.lit(DAY))))
+    return Listing(LISTED_CONTROLS.read_as(pl.DataFrame(rows).with_columns(date=pl.lit(DAY))))
 
 
 def expected(lake: Lake, report: Report, day: date) -> dict[str, date]:

@@ -30,6 +30,7 @@ from posture_pipeline.schemas import (
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline.simulation.settings import SimulationSettings
 from posture_pipeline_tests.buckets import bucket_lake, make_bucket
+from posture_pipeline_tests.rows import complete
 
 pytestmark = pytest.mark.functional
 
@@ -55,7 +56,8 @@ def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
 
 
 def accounts(*ids: str) -> pl.DataFrame:
-    return pl.DataFrame({"account_id": list(ids)}, schema={"account_id": pl.String})
+    ids_only = pl.DataFrame({"account_id": list(ids)}, schema={"account_id": pl.String})
+    return complete(TABLE, ids_only)
 
 
 def stored(lake: Lake, *days: date) -> list[str]:
@@ -134,7 +136,7 @@ def test_a_killed_writers_folder_is_invisible_and_goes_with_the_next_commit(lake
 def test_other_days_and_tables_are_left_alone(lake: Lake) -> None:
     lake.replace(TABLE, DAY, accounts("1"))
     lake.replace(TABLE, NEXT, accounts("2"))
-    lake.replace(ORGANIZATION_SCORES, DAY, pl.DataFrame({"report": ["fsbp"]}))
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("1", 10.0))
     lake.replace(TABLE, DAY, accounts("3"))
     assert stored(lake, DAY, NEXT) == ["3", "2"]
     assert lake.read(ORGANIZATION_SCORES, DAY)["report"].to_list() == ["fsbp"]
@@ -301,7 +303,7 @@ def test_a_commit_of_a_newer_version_can_be_read(lake: Lake) -> None:
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_every_table_is_read_back_with_its_declared_columns(lake: Lake, table: Table) -> None:
-    lake.replace(table, DAY, pl.DataFrame({"nothing_known": [1, 2]}))
+    lake.replace(table, DAY, complete(table, pl.DataFrame({"of_no_table": [1, 2]})))
     rows = lake.read(table, DAY)
     assert rows.schema == table.schema
     assert rows.height == 2
@@ -314,23 +316,24 @@ def test_leading_zeros_survive(lake: Lake) -> None:
 
 def test_hive_folders_do_not_change_account_ids(lake: Lake) -> None:
     writer = lake.write(MERGED_FINDINGS, DAY)
-    writer.add(accounts("012345678901"), layout.account_part("012345678901"))
+    rows = pl.DataFrame({"account_id": ["012345678901"]})
+    writer.add(complete(MERGED_FINDINGS, rows), layout.account_part("012345678901"))
     writer.commit()
     assert lake.read(MERGED_FINDINGS, DAY)["account_id"].to_list() == ["012345678901"]
 
 
 def test_bytes_are_kept_as_they_were(lake: Lake) -> None:
     record = bytes(range(256)) * 3
-    rows = pl.DataFrame({"record": [record, b"", None], "reason": ["a", "b\n\x00", None]})
-    lake.replace(QUARANTINE, DAY, rows)
+    rows = pl.DataFrame({"record": [record, b""], "reason": ["a", "b\n\x00"]})
+    lake.replace(QUARANTINE, DAY, complete(QUARANTINE, rows))
     back = lake.read(QUARANTINE, DAY)
-    assert back["record"].to_list() == [record, b"", None]
-    assert back["reason"].to_list() == ["a", "b\n\x00", None]
+    assert back["record"].to_list() == [record, b""]
+    assert back["reason"].to_list() == ["a", "b\n\x00"]
 
 
 def test_times_are_kept_to_the_microsecond(lake: Lake) -> None:
     moment = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
-    lake.replace(TABLE, DAY, pl.DataFrame({"joined_at": [moment]}))
+    lake.replace(TABLE, DAY, complete(TABLE, pl.DataFrame({"joined_at": [moment]})))
     assert lake.read(TABLE, DAY)["joined_at"].to_list() == [moment]
 
 
@@ -416,7 +419,8 @@ def test_a_commit_needs_only_what_it_holds() -> None:
 
 
 def scores(method: str, score: float) -> pl.DataFrame:
-    return pl.DataFrame({"report": ["fsbp"], "score": [score], "method": [method]})
+    rows = pl.DataFrame({"report": ["fsbp"], "score": [score], "method": [method]})
+    return complete(ORGANIZATION_SCORES, rows)
 
 
 def score_by(lake: Lake, method: str | None = None) -> list[float]:

@@ -89,7 +89,7 @@ def rows(table: Table, count: int, text: str = "x") -> pl.DataFrame:
     )
     if "method" in table.names:
         frame = frame.with_columns(pl.lit(text).alias("method"))
-    return table.cast(frame)
+    return table.read_as(frame)
 
 
 def fill(lake: Lake, days: list[date] = DAYS, tables: tuple[Table, ...] = COMPACTED) -> Rows:

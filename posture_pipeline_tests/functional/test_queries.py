@@ -35,6 +35,7 @@ from posture_pipeline.schemas import (
     TABLES,
 )
 from posture_pipeline_tests import query_examples
+from posture_pipeline_tests.rows import complete
 from posture_pipeline_tests.simulated_days import SimulatedDays
 
 DAYS = query_examples.DAYS
@@ -318,12 +319,13 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         writer = lake.write(ACCOUNT_FINDINGS, day)
         for account in ACCOUNTS:
             findings = pl.DataFrame({"finding_id": [f"{day}/{account}"], "account_id": [account]})
-            writer.add(findings, layout.account_part(account))
+            writer.add(complete(ACCOUNT_FINDINGS, findings), layout.account_part(account))
         writer.commit()
         for table in (MERGED_FINDINGS, FINDING_CHANGES, CONTROL_STATUS):
             key = pl.DataFrame({"account_id": ACCOUNTS, "control_id": "S3.1", "report": "fsbp"})
-            lake.replace(table, day, key.select(pl.col(set(table.names) & set(key.columns))))
-    lake.replace(ORGANIZATION_SCORES, LONG[-1], pl.DataFrame({"report": ["fsbp"], "score": [1.0]}))
+            lake.replace(table, day, complete(table, key))
+    scores = pl.DataFrame({"report": ["fsbp"], "score": [1.0]})
+    lake.replace(ORGANIZATION_SCORES, LONG[-1], complete(ORGANIZATION_SCORES, scores))
     lake.replace(EXPECTED_CONTROLS, LONG[-1], EXPECTED_CONTROLS.empty())
     publish_day(lake, LONG[-1])
     return lake

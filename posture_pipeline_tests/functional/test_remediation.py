@@ -301,8 +301,8 @@ def test_what_keeps_coming_back_is_told_even_while_it_is_fixed(
         of_report, pl.col("closed_by") == "fixed"
     )
     earlier = fixed.tail(1).with_columns(**keeps_on | {"openings": pl.lit(5)})
-    lake.replace(REMEDIATION, DAYS[-1], pl.concat([newest.head(3), REMEDIATION.cast(steering)]))
-    lake.replace(REMEDIATION, earlier["date"].item(), REMEDIATION.cast(earlier))
+    lake.replace(REMEDIATION, DAYS[-1], pl.concat([newest.head(3), REMEDIATION.read_as(steering)]))
+    lake.replace(REMEDIATION, earlier["date"].item(), REMEDIATION.read_as(earlier))
     arguments = ["remediation", "--lake", lake.root, "--report", "fsbp"]
     assert main([*arguments, "--format", "json"]) == 0
     told = json.loads(capsys.readouterr().out)["coming_back"]

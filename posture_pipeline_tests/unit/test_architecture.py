@@ -21,7 +21,7 @@ RULES = {"schemas", "settings", "errors", "printable", "model"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "printable": set(),
-    "schemas": set(),
+    "schemas": {"errors"},
     # A report's filter is checked when it is loaded, by the rules that evaluate it.
     "settings": {"errors", "model.filters"},
     # Policies for teams have ARNs; which partition a region is in is told in one place.

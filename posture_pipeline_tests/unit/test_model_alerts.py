@@ -58,7 +58,7 @@ def workload(score: float | None, name: str = "payments", **values: Any) -> dict
 
 def stored(day: date, rows: list[dict[str, Any]], owners: dict[str, str] | None = None) -> Day:
     """A day with these workload scores, each workload of one account; the organization's stays."""
-    workloads = WORKLOAD_SCORES.cast(pl.DataFrame(rows, infer_schema_length=None))
+    workloads = WORKLOAD_SCORES.read_as(pl.DataFrame(rows, infer_schema_length=None))
     accounts = [
         row | {"account_id": f"{number:012d}", "owner": (owners or {}).get(row["workload"])}
         for number, row in enumerate(rows)
@@ -66,11 +66,11 @@ def stored(day: date, rows: list[dict[str, Any]], owners: dict[str, str] | None 
     return Day(
         day=day,
         control_status=CONTROL_STATUS.empty(),
-        accounts=ACCOUNT_SCORES.cast(pl.DataFrame(accounts, infer_schema_length=None)),
+        accounts=ACCOUNT_SCORES.read_as(pl.DataFrame(accounts, infer_schema_length=None)),
         expected=EXPECTED_CONTROLS.empty(),
         controls=pl.DataFrame(schema={"report": pl.String, "control_id": pl.String}),
         workloads=workloads,
-        organization=ORGANIZATION_SCORES.cast(pl.DataFrame([rows[0] | {"score": 50.0}])),
+        organization=ORGANIZATION_SCORES.read_as(pl.DataFrame([rows[0] | {"score": 50.0}])),
     )
 
 

@@ -169,11 +169,11 @@ def finding(rule: str, resource: str, status: str) -> dict[str, Any]:
 
 
 def status_of(carried: pl.DataFrame, *findings: dict[str, Any]) -> dict[str, Any]:
-    expected = EXPECTED_CONTROLS.cast(
+    expected = EXPECTED_CONTROLS.read_as(
         pl.DataFrame({"report": ["pack"], "control_id": ["lz-s3"], "enabled": [True]})
     )
     rows = control_status(
-        ACCOUNT_FINDINGS.cast(pl.DataFrame(findings)).lazy(),
+        ACCOUNT_FINDINGS.read_as(pl.DataFrame(findings)).lazy(),
         expected,
         PACK,
         pl.DataFrame({"account_id": [ACCOUNT]}),

@@ -116,8 +116,8 @@ def day_of(
     **context: Any,
 ) -> tuple[Day, pl.LazyFrame]:
     """A day scored from its findings, and the findings."""
-    lazy = ACCOUNT_FINDINGS.cast(pl.DataFrame(findings, infer_schema_length=None)).lazy()
-    expected = EXPECTED_CONTROLS.cast(
+    lazy = ACCOUNT_FINDINGS.read_as(pl.DataFrame(findings, infer_schema_length=None)).lazy()
+    expected = EXPECTED_CONTROLS.read_as(
         pl.DataFrame(
             {
                 "date": [when] * len(controls),
@@ -385,7 +385,7 @@ def test_a_broken_rule_does_not_say_that_its_resource_was_deleted() -> None:
         (None, 1),
         ("CONFIG_RETURNS_NOT_APPLICABLE", 1),
     ):
-        row = ACCOUNT_FINDINGS.cast(pl.DataFrame([broken | {"reason_codes": codes}])).lazy()
+        row = ACCOUNT_FINDINGS.read_as(pl.DataFrame([broken | {"reason_codes": codes}])).lazy()
         assert why.deleted_resources(row).collect().height == deleted, codes
 
 
@@ -644,7 +644,7 @@ def test_every_problem_is_matched_by_what_it_is_and_not_by_its_id() -> None:
 
 
 def _of_report(findings: list[dict[str, Any]]) -> pl.LazyFrame:
-    frame = ACCOUNT_FINDINGS.cast(pl.DataFrame(findings)).lazy()
+    frame = ACCOUNT_FINDINGS.read_as(pl.DataFrame(findings)).lazy()
     return frame.with_columns(control_id=pl.col("security_control_id"))
 
 

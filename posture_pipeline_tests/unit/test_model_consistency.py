@@ -43,7 +43,7 @@ def score(**more: Any) -> dict[str, Any]:
 
 
 def scores(*rows: dict[str, Any]) -> pl.DataFrame:
-    return ORGANIZATION_SCORES.cast(pl.DataFrame(rows, infer_schema_length=None))
+    return ORGANIZATION_SCORES.read_as(pl.DataFrame(rows, infer_schema_length=None))
 
 
 # --- inconsistent_scores ----------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_of_no_rows_none_is_wrong() -> None:
 
 def standing(*pairs: tuple[str, str]) -> pl.DataFrame:
     rows = [{"date": DAY, "report": report, "account_id": account} for report, account in pairs]
-    return ACCOUNT_SCORES.cast(pl.DataFrame(rows)) if rows else ACCOUNT_SCORES.empty()
+    return ACCOUNT_SCORES.read_as(pl.DataFrame(rows)) if rows else ACCOUNT_SCORES.empty()
 
 
 ACCOUNTS = pl.DataFrame({"account_id": [ONE, TWO]})
@@ -182,9 +182,9 @@ def moves(
         if value is not None
     ]
     return unexplained_moves(
-        WORKLOAD_SCORES.cast(pl.DataFrame(workload_rows)),
-        CONTROL_STATUS.cast(pl.DataFrame(status_rows)),
-        ACCOUNT_SCORES.cast(pl.DataFrame(account_rows)),
+        WORKLOAD_SCORES.read_as(pl.DataFrame(workload_rows)),
+        CONTROL_STATUS.read_as(pl.DataFrame(status_rows)),
+        ACCOUNT_SCORES.read_as(pl.DataFrame(account_rows)),
         points=points,
     )
 

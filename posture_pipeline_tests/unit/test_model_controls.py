@@ -35,7 +35,7 @@ def findings(*rows: dict[str, Any]) -> pl.LazyFrame:
             if any(name in {**least, **each} for each in rows)
         },
     )
-    return ACCOUNT_FINDINGS.cast(frame).lazy()
+    return ACCOUNT_FINDINGS.read_as(frame).lazy()
 
 
 def expected(*ids: str, **standard_ids: str) -> pl.DataFrame:
@@ -43,7 +43,7 @@ def expected(*ids: str, **standard_ids: str) -> pl.DataFrame:
         {"report": "r", "control_id": each, "standard_control_ids": standard_ids.get(each)}
         for each in (*ids, *standard_ids)
     ]
-    return EXPECTED_CONTROLS.cast(
+    return EXPECTED_CONTROLS.read_as(
         pl.DataFrame(rows, schema_overrides={"standard_control_ids": pl.String})
     )
 

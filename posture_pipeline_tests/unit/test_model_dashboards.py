@@ -72,13 +72,13 @@ def scores(*keys: tuple[str, str, str], score: float | None = 75.0) -> pl.DataFr
         }
         for number, (report, workload, environment) in enumerate(keys)
     ]
-    return WORKLOAD_SCORES.cast(pl.DataFrame(rows)) if rows else WORKLOAD_SCORES.empty()
+    return WORKLOAD_SCORES.read_as(pl.DataFrame(rows)) if rows else WORKLOAD_SCORES.empty()
 
 
 def organization_of(workloads: pl.DataFrame) -> pl.DataFrame:
     """Scores of the organization, on the same reports."""
     one_each = workloads.unique("report", maintain_order=True)
-    return ORGANIZATION_SCORES.cast(one_each.select(ORGANIZATION_SCORES.names))
+    return ORGANIZATION_SCORES.read_as(one_each.select(ORGANIZATION_SCORES.names))
 
 
 def made(workloads: pl.DataFrame, own: Settings = DEFAULTS, **more: Any) -> Wanted:

@@ -83,7 +83,7 @@ def expected(*controls: str, report: Report = STANDARD, enabled: bool = True) ->
         {"report": report.name, "control_id": each, "severity": "HIGH", "enabled": enabled}
         for each in controls
     ]
-    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
+    return EXPECTED_CONTROLS.read_as(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
 
 
 def accounts(*ids: str) -> pl.DataFrame:
@@ -132,7 +132,7 @@ def change(state_before: str, state_after: str, cause: str, **more: Any) -> pl.D
         "status_after": state_after,
         "cause": cause,
     }
-    return FINDING_CHANGES.cast(pl.DataFrame([row | more]))
+    return FINDING_CHANGES.read_as(pl.DataFrame([row | more]))
 
 
 NO_CHANGES = FINDING_CHANGES.empty()

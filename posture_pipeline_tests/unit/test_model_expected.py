@@ -37,7 +37,7 @@ PACK = Report(name="pack", conformance_pack="lz-framework")
 
 def findings(*rows: dict[str, Any]) -> pl.LazyFrame:
     frame = pl.DataFrame(list(rows), infer_schema_length=None) if rows else pl.DataFrame()
-    return MERGED_FINDINGS.cast(frame).lazy()
+    return MERGED_FINDINGS.read_as(frame).lazy()
 
 
 def control(control_id: str, **more: Any) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def listed(*ids: str, report: Report = STANDARD) -> pl.DataFrame:
         {"date": DAY, "definition": report.definition, "control_id": each, "enabled": True}
         for each in ids
     ]
-    return LISTED_CONTROLS.cast(pl.DataFrame(rows))
+    return LISTED_CONTROLS.read_as(pl.DataFrame(rows))
 
 
 def test_listed_controls_belong_to_what_is_scored_whatever_the_reports_name() -> None:
@@ -245,7 +245,7 @@ def test_a_later_run_of_the_day_loses_nothing_but_what_was_switched_off() -> Non
 
 
 def test_scores_are_withheld_of_the_reports_with_a_reason_and_of_no_others() -> None:
-    scores = ORGANIZATION_SCORES.cast(
+    scores = ORGANIZATION_SCORES.read_as(
         pl.DataFrame({"report": ["fsbp", "pack"], "score": [50.0, 60.0]})
     )
     rows = withheld(scores, {"pack": "No permission."})
@@ -315,7 +315,7 @@ def test_the_status_in_all_standards_is_the_worst_of_the_single_standards(
                 | {"consolidated": True, "security_control_id": control_id, "standards": names}
             )
     reports = [Report(name=f"s{n}", standard=name) for n, name in enumerate(STANDARDS)]
-    expected = EXPECTED_CONTROLS.cast(
+    expected = EXPECTED_CONTROLS.read_as(
         pl.DataFrame(
             [
                 {

@@ -37,7 +37,7 @@ places = st.dictionaries(st.tuples(days, st.sampled_from(ACCOUNTS)), st.sampled_
 
 
 def frame(table: Table, values: list[dict[str, Any]]) -> pl.LazyFrame:
-    return table.cast(pl.DataFrame(values, schema_overrides={"account_id": pl.String})).lazy()
+    return table.read_as(pl.DataFrame(values, schema_overrides={"account_id": pl.String})).lazy()
 
 
 def accounts_of(workload: str, where: dict[tuple[date, str], str]) -> pl.LazyFrame:
@@ -92,7 +92,7 @@ def test_failing_are_active_failures_that_nobody_suppressed() -> None:
         "compliance_status": "FAILED",
         "workflow_status": None,
     }
-    findings = ACCOUNT_FINDINGS.cast(pl.LazyFrame([base | each for each in values]))
+    findings = ACCOUNT_FINDINGS.read_as(pl.LazyFrame([base | each for each in values]))
     assert failing(findings).collect()["finding_id"].to_list() == ["fails", "new"]
 
 
@@ -136,7 +136,7 @@ def test_times_are_iso_8601_and_letters_survive() -> None:
     scores = pl.DataFrame(
         {"workload": ["B\u00fcro"], "collected_at": [date(2026, 3, 2)]},
     ).with_columns(pl.col("collected_at").cast(pl.Datetime("us", "UTC")))
-    names, row = as_read(spreadsheet_csv(ACCOUNT_SCORES.cast(scores)))
+    names, row = as_read(spreadsheet_csv(ACCOUNT_SCORES.read_as(scores)))
     cells = dict(zip(names, row, strict=True))
     assert cells["workload"] == "B\u00fcro"
     assert datetime.fromisoformat(cells["collected_at"]) == datetime(2026, 3, 2, tzinfo=UTC)

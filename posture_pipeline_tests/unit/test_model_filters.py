@@ -24,7 +24,7 @@ def equals(value: str, comparison: str = "EQUALS") -> dict[str, str]:
 
 
 def matches(filters: dict[str, Any], **columns: Any) -> bool:
-    row = ACCOUNT_FINDINGS.cast(pl.DataFrame([{"date": DAY, **columns}]))
+    row = ACCOUNT_FINDINGS.read_as(pl.DataFrame([{"date": DAY, **columns}]))
     return bool(row.select(filter_expression(filters)).item())
 
 

@@ -36,7 +36,7 @@ def scores(*rows: dict[str, Any]) -> pl.DataFrame:
         "failed_findings": 7,
         "collected_at": COLLECTED_AT,
     }
-    return WORKLOAD_SCORES.cast(pl.DataFrame([{**least, **row} for row in rows]))
+    return WORKLOAD_SCORES.read_as(pl.DataFrame([{**least, **row} for row in rows]))
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
@@ -115,7 +115,7 @@ def organization_scores(*rows: dict[str, Any]) -> pl.DataFrame:
         "failed_findings": 11,
         "collected_at": COLLECTED_AT,
     }
-    return ORGANIZATION_SCORES.cast(pl.DataFrame([{**least, **row} for row in rows]))
+    return ORGANIZATION_SCORES.read_as(pl.DataFrame([{**least, **row} for row in rows]))
 
 
 def test_the_organization_has_the_same_metrics_by_report_alone() -> None:

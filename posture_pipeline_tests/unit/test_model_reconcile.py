@@ -142,7 +142,7 @@ def status_of(rules: Iterable[str], states: list[State]) -> pl.DataFrame:
                 "failed_resources": failed,
             }
         )
-    return CONTROL_STATUS.cast(pl.DataFrame(rows, schema_overrides=CONTROL_STATUS.schema))
+    return CONTROL_STATUS.read_as(pl.DataFrame(rows, schema_overrides=CONTROL_STATUS.schema))
 
 
 def reconciled(
@@ -166,8 +166,8 @@ def reconciled(
         "reason": withheld,
     }
     rows = reconciliation(
-        AWS_COMPLIANCE.cast(pl.DataFrame(aws, schema_overrides=AWS_COMPLIANCE.schema)),
-        ACCOUNT_SCORES.cast(pl.DataFrame([score], schema_overrides=ACCOUNT_SCORES.schema)),
+        AWS_COMPLIANCE.read_as(pl.DataFrame(aws, schema_overrides=AWS_COMPLIANCE.schema)),
+        ACCOUNT_SCORES.read_as(pl.DataFrame([score], schema_overrides=ACCOUNT_SCORES.schema)),
         status,
         pl.DataFrame(
             [("lz-pack", ACCOUNT, e.region, e.rule, e.resource, e.state) for e in states],
@@ -409,8 +409,8 @@ def test_a_pair_count_that_the_findings_do_not_give_is_unexplained() -> None:
     aws = aws_rows({"r": Evaluated(1)})
     status = status_of(["r"], [State("r", "a", "PASSED"), State("r", "b", "PASSED")])
     rows = reconciliation(
-        AWS_COMPLIANCE.cast(pl.DataFrame(aws, schema_overrides=AWS_COMPLIANCE.schema)),
-        ACCOUNT_SCORES.cast(pl.DataFrame([{**PACK, "resource_score": 100.0}])),
+        AWS_COMPLIANCE.read_as(pl.DataFrame(aws, schema_overrides=AWS_COMPLIANCE.schema)),
+        ACCOUNT_SCORES.read_as(pl.DataFrame([{**PACK, "resource_score": 100.0}])),
         status,
         pl.DataFrame([("lz-pack", ACCOUNT, HOME, "r", "a", "PASSED")], STATES_SCHEMA, orient="row"),
         day=DAY,
@@ -578,7 +578,7 @@ def test_what_the_filter_of_a_report_leaves_out_is_known_as_such() -> None:
 
 
 def test_carried_failures_are_states_of_their_own() -> None:
-    carried = CARRIED_FAILURES.cast(
+    carried = CARRIED_FAILURES.read_as(
         pl.DataFrame([{**PACK, "region": HOME, "control_id": "r", "resource_id": "a"}])
     )
     rows = carried_states(carried)

@@ -461,7 +461,7 @@ def test_episodes_of_any_history_are_whole(
         assert all(row["first_seen"] <= row["last_seen"] <= day for row in rows)
         assert all(row["remedied"] == (row["closed_by"] in REMEDIED) for row in rows)
         assert all((row["closed_by"] is None) == (row["closed_on"] is None) for row in rows)
-        assert REMEDIATION.cast(days.rows).equals(days.rows)
+        assert REMEDIATION.read_as(days.rows).equals(days.rows)
         seen += [(row["resource_id"], row["closed_on"]) for row in rows if row["closed_on"]]
         before = states
     assert len(seen) == len(set(seen)), "what is closed is told once"

@@ -16,7 +16,9 @@ DAY = date(2026, 11, 23)
 
 
 def scores(table: Table = ORGANIZATION_SCORES, **columns: object) -> pl.DataFrame:
-    rows = table.cast(pl.DataFrame({"date": [DAY], "report": ["fsbp"], "method": ["2"], **columns}))
+    rows = table.read_as(
+        pl.DataFrame({"date": [DAY], "report": ["fsbp"], "method": ["2"], **columns})
+    )
     return of_scope(table.name.removesuffix("_scores"), rows)
 
 

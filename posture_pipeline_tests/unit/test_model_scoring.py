@@ -80,7 +80,7 @@ def frame(rows: list[dict[str, Any]]) -> pl.LazyFrame:
 
 def controls(*ids: str, report: Report = STANDARD, **more: Any) -> pl.DataFrame:
     rows = [{"report": report.name, "control_id": each, "enabled": True, **more} for each in ids]
-    return EXPECTED_CONTROLS.cast(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
+    return EXPECTED_CONTROLS.read_as(pl.DataFrame(rows)) if rows else EXPECTED_CONTROLS.empty()
 
 
 def accounts(*ids: str, workload: str = "shop") -> pl.DataFrame:
@@ -509,7 +509,7 @@ def test_the_tables_have_their_declared_columns() -> None:
             ScoreContext(DAY, COLLECTED_AT, (STANDARD,)).settings_hash(STANDARD)
         ]
     found = statuses([finding("S3.1")], controls("S3.1"))
-    assert CONTROL_STATUS.cast(found).schema == CONTROL_STATUS.schema
+    assert CONTROL_STATUS.read_as(found).schema == CONTROL_STATUS.schema
 
 
 def test_a_workload_is_the_union_of_its_accounts_and_not_their_mean() -> None:

@@ -40,7 +40,7 @@ def finding(number: int = 0, **changes: Any) -> dict[str, Any]:
 
 def findings(*rows: dict[str, Any]) -> pl.LazyFrame:
     frame = pl.DataFrame(rows) if rows else ACCOUNT_FINDINGS.empty()
-    return ACCOUNT_FINDINGS.cast(frame).lazy()
+    return ACCOUNT_FINDINGS.read_as(frame).lazy()
 
 
 def archived(*ids: str) -> pl.LazyFrame:
@@ -156,12 +156,14 @@ REPORTS = pl.DataFrame(
 
 def silent_source(product: str = HUB, account: str = ONE) -> pl.DataFrame:
     row = {"account_id": account, "region": "eu-west-1", "product": product}
-    return SILENT_SOURCES.cast(pl.DataFrame({**row, "last_seen": BEFORE}))
+    return SILENT_SOURCES.read_as(pl.DataFrame({**row, "last_seen": BEFORE}))
 
 
 def score_rows(table: Table, *rows: dict[str, Any]) -> pl.DataFrame:
     counts = {"score": 80.0, "console_score": 80, "resource_score": 90.0, "passed": 8, "failed": 2}
-    return table.cast(pl.DataFrame([{"date": DAY, "report": "fsbp", **counts, **r} for r in rows]))
+    return table.read_as(
+        pl.DataFrame([{"date": DAY, "report": "fsbp", **counts, **r} for r in rows])
+    )
 
 
 @pytest.mark.parametrize(("product", "reports"), [(HUB, ["fsbp"]), (CONFIG, ["pack", "rules"])])
@@ -226,13 +228,13 @@ def test_the_organization_is_withheld_only_if_silence_changes_its_score() -> Non
             "basis": "findings",
         }
 
-    present = CONTROL_STATUS.cast(
+    present = CONTROL_STATUS.read_as(
         pl.DataFrame([status(TWO, "S3.1", "FAILED"), status(TWO, "S3.2", "PASSED")])
     )
     rows = score_rows(ORGANIZATION_SCORES, {"score": 50.0})
     told = silence.silence_by_report(silent_source(), REPORTS)
     for last, withheld in (("S3.1", False), ("S3.2", True)):
-        known = CONTROL_STATUS.cast(pl.DataFrame([status(ONE, last, "FAILED")]))
+        known = CONTROL_STATUS.read_as(pl.DataFrame([status(ONE, last, "FAILED")]))
         (row,) = silence.withhold_organization(rows, present, known, told).to_dicts()
         assert (row["score"] is None) is withheld
         if withheld:

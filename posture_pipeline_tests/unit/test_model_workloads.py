@@ -38,7 +38,7 @@ def account(name: str | None = None, account_id: str = ONE, **tags: str) -> dict
 
 def listed(*rows: dict[str, Any]) -> pl.DataFrame:
     return (
-        ORGANIZATION_ACCOUNTS.cast(pl.DataFrame(list(rows)))
+        ORGANIZATION_ACCOUNTS.read_as(pl.DataFrame(list(rows)))
         if rows
         else ORGANIZATION_ACCOUNTS.empty()
     )
