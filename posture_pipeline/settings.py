@@ -557,6 +557,9 @@ class Settings(Model):
     simulation: Simulation | None = None
     """Set: no AWS is used, but a simulated organization in this process."""
     collect: Literal["all", "failing"] = "all"
+    products: tuple[Annotated[str, Field(pattern=r"^[^/\s:]+/[^/\s:]+$")], ...] = ()
+    """Other products whose findings are collected too, by the ends of their ProductArns, such as
+    aws/guardduty; without, those that a report needs: of Security Hub's controls, of AWS Config."""
     shards: bool = True
     """Collect in ten streams by first digit of the account id; false: one stream."""
     archived_days: Annotated[int, Field(ge=0, le=30)] = 3

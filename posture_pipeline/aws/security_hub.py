@@ -235,11 +235,36 @@ def generator_prefixes(settings: Settings, region: str) -> list[str]:
     return prefixes
 
 
+def product_arns(settings: Settings, region: str) -> list[str]:
+    """The ARNs under which the settings' products send findings to a region.
+
+    An ARN names the region that a finding comes from. Where regions are named, each is asked for
+    its own; otherwise the home region has the findings of all regions that are linked to it.
+    GetFindings knows no filter for the end of an ARN.
+    """
+    partition = partition_of(region).name
+    sources = (
+        [region] if settings.aws.regions else sorted({region, *_regions_of_security_hub(partition)})
+    )
+    return [
+        f"arn:{partition}:securityhub:{source}:{owner if owner.isdigit() else ''}:product/{product}"
+        for product in settings.products
+        for owner in [product.split("/")[0]]
+        for source in sources
+    ]
+
+
+def _regions_of_security_hub(partition: str) -> list[str]:
+    from botocore.session import get_session  # not at import: it takes long
+
+    return get_session().get_available_regions("securityhub", partition_name=partition)
+
+
 def shards(settings: Settings, day: date) -> list[Shard]:
     """The streams of a day's collection.
 
     Ten a region, by the first digit of the account id: that covers everything once without
-    knowing the accounts. Findings archived lately are few and are not split.
+    knowing the accounts. Findings of other products and those archived lately are not split.
 
     Args:
         settings: Regions, reports, what to collect.
@@ -267,6 +292,14 @@ def shards(settings: Settings, day: date) -> list[Shard]:
             ]
         else:
             found.append(Shard(f"{region}-active-all", region, _text(active)))
+        # Attributes of a filter are joined by AND, so other products need streams of their own.
+        arns = product_arns(settings, region)
+        for number, start in enumerate(range(0, len(arns), FILTER_VALUES)):
+            of_products = {
+                "ProductArn": _any_of("EQUALS", arns[start : start + FILTER_VALUES]),
+                "RecordState": _any_of("EQUALS", ["ACTIVE"]),
+            }
+            found.append(Shard(f"{region}-products-{number}", region, _text(of_products)))
         if settings.archived_days > 0:
             # Not a DateRange: AWS would count it from the moment of each request.
             bounds = {

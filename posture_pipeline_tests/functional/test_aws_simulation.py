@@ -128,6 +128,33 @@ def everything(shared: AwsClients, running: SimulationServer) -> set[tuple[str, 
 # -- Findings --------------------------------------------------------------------------------------
 
 
+def test_findings_of_another_product_are_collected_if_the_settings_name_it(
+    clients: AwsClients,
+) -> None:
+    scanner = "arn:aws:securityhub:eu-west-1::product/acme/scanner"
+    hub = clients.security_hub()
+    hub.enable_import_findings_for_product(ProductArn=scanner)
+    sent: Any = {
+        "SchemaVersion": "2018-10-08",
+        "Id": "sent/1",
+        "ProductArn": scanner,
+        "GeneratorId": "scanner/1",
+        "AwsAccountId": clients.sts().get_caller_identity()["Account"],
+        "Types": ["Software and Configuration Checks"],
+        "CreatedAt": "2026-11-23T05:00:00Z",
+        "UpdatedAt": "2026-11-23T05:00:00Z",
+        "Severity": {"Label": "HIGH"},
+        "Title": "Something was sent",
+        "Description": "By a tool that sends findings.",
+        "Resources": [{"Type": "AwsS3Bucket", "Id": "arn:aws:s3:::sent"}],
+    }
+    assert hub.batch_import_findings(Findings=[sent])["SuccessCount"] == 1
+    for products, expected in (((), False), (("acme/scanner",), True)):
+        sink = MemorySink()
+        run(clients, sink, settings=Settings(reports=(RULES,), products=products))
+        assert ((scanner, "sent/1") in sink.ids) is expected
+
+
 def wanted_by_reports(finding: dict[str, Any]) -> bool:
     generator = finding["GeneratorId"]
     config = finding["ProductName"] == "Config"

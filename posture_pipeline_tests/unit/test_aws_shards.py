@@ -20,6 +20,7 @@ from posture_pipeline.aws.security_hub import (
     Shard,
     ensure_day_is_today,
     generator_prefixes,
+    product_arns,
     shards,
     standard_arn,
 )
@@ -51,6 +52,36 @@ def test_every_account_is_in_exactly_one_active_shard(account: str) -> None:
     active = [shard for shard in shards(Settings(), DAY) if not shard.archived]
     assert len(active) == 10
     assert sum(account.startswith(account_prefix(shard)) for shard in active) == 1
+
+
+def test_other_products_are_asked_for_only_if_the_settings_name_them() -> None:
+    assert not any("ProductArn" in shard.filters for shard in shards(Settings(), DAY))
+    products = settings_with(products=("aws/guardduty", "111122223333/default"))
+    added = [each for each in shards(products, DAY) if each not in shards(Settings(), DAY)]
+    assert added
+    asked: list[str] = []
+    for shard in added:
+        filters = dict(shard.filters)
+        values = filters.pop("ProductArn")
+        assert filters == {"RecordState": [{"Value": "ACTIVE", "Comparison": "EQUALS"}]}
+        assert {each["Comparison"] for each in values} == {"EQUALS"}
+        assert len(values) <= FILTER_VALUES
+        asked += [each["Value"] for each in values]
+    assert asked == product_arns(products, "eu-west-1")
+    assert "arn:aws:securityhub:eu-west-1::product/aws/guardduty" in asked
+    assert "arn:aws:securityhub:us-east-1::product/aws/guardduty" in asked, "a linked region"
+    assert "arn:aws:securityhub:us-east-1:111122223333:product/111122223333/default" in asked, (
+        "a product of one's own has its account in the ARN"
+    )
+
+
+def test_a_region_that_is_named_is_asked_for_its_own_products() -> None:
+    named = settings_with(
+        products=("aws/macie",), aws=Aws(region="cn-north-1", regions=("cn-north-1",))
+    )
+    assert product_arns(named, "cn-north-1") == [
+        "arn:aws-cn:securityhub:cn-north-1::product/aws/macie"
+    ]
 
 
 def test_without_sharding_one_stream_covers_everything() -> None:
