@@ -198,7 +198,14 @@ _FINDING_COLUMNS = (
     optional(
         "rule_name",
         pl.String(),
-        "Canonical Config rule name: without -conformance-pack-<random> and OrgConfigRule-...",
+        "Canonical Config rule name: without the -conformance-pack-<random> or OrgConfigRule-... "
+        "that AWS added, as the rule's ARN says.",
+    ),
+    optional(
+        "pack_suffix",
+        pl.String(),
+        "Of a conformance pack's rule the random end of its name: the same for all rules of the "
+        "pack in an account and region. Null for every other rule.",
     ),
     optional(
         "config_rule_arn",
@@ -315,6 +322,11 @@ _LISTED_COLUMNS = (
         "standards together each with its standard before it.",
     ),
     optional("remediation_url", pl.String(), "Where AWS says how to fix it; may be null."),
+    optional(
+        "pack_suffix",
+        pl.String(),
+        "Of a conformance pack the random end of its rules' names in the audit account.",
+    ),
 )
 
 LISTED_CONTROLS = Table(
@@ -392,6 +404,12 @@ CONTROL_STATUS = Table(
             "Distinct resources that could not be evaluated, and did not fail.",
         ),
         Column("regions", pl.Int32(), "Regions with a counted finding."),
+        Column(
+            "unclear_copies",
+            pl.Int32(),
+            "Further copies of the rule that may be of another conformance pack and count because "
+            "the findings do not tell; 0: it is clear.",
+        ),
         Column(
             "carried_findings",
             pl.Int64(),

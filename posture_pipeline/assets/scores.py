@@ -68,6 +68,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                     f"controls/{status.lower()}": int((rows["status"] == status).sum())
                     for status in ("PASSED", "FAILED", "UNKNOWN", "NO_DATA")
                 },
+                "rules_of_unclear_packs": int((rows["unclear_copies"] > 0).sum()),
             }
         )
 

@@ -23,7 +23,12 @@ from posture_pipeline.aws.clients import (
 )
 from posture_pipeline.aws.security_hub import standard_arn
 from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
-from posture_pipeline.model.controls import canonical_rule_name, own_control_id, standard_name
+from posture_pipeline.model.controls import (
+    NAMED_PACK_SUFFIX,
+    canonical_rule_name,
+    own_control_id,
+    standard_name,
+)
 from posture_pipeline.model.expected import RULE_SEVERITY, Listing, Unlisted, UnlistedKind
 from posture_pipeline.schemas import LISTED_CONTROLS, SEPARATOR
 
@@ -414,9 +419,11 @@ def _pack_rules(clients: AwsClients, pack: str) -> list[Row]:
 
 def _rule(name: str) -> Row:
     canonical = canonical_rule_name(name)
+    suffix = re.search(NAMED_PACK_SUFFIX, name)
     return {
         "control_id": canonical,
         "title": canonical,
+        "pack_suffix": suffix[1] if suffix is not None else None,
         "severity": RULE_SEVERITY,
         "enabled": True,
         "standard_control_ids": None,

@@ -171,11 +171,12 @@ def read_backlog(
     controls = status.filter(pl.col("status") != "NO_DATA").collect()
     # A score that is withheld promises no points, whatever its controls say.
     wanted = controls if score["score"] is not None else controls.clear()
-    expected = snapshot.expected_of(lake, [own], day)
+    of_reports = snapshot.expected_of(lake, settings.reports, day)
+    expected = of_reports.filter(pl.col("report") == own.name)
     findings = snapshot.findings_of(lake, day).filter(members)
     carried = snapshot.carried_of(lake, day).filter(of_report, members)
     resources = (
-        resources_to_fix(findings_of_report(findings, own, expected), carried)
+        resources_to_fix(findings_of_report(findings, own, of_reports), carried)
         .join(wanted.lazy(), on="control_id", how="semi")
         .collect()
     )

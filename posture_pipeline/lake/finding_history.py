@@ -63,8 +63,9 @@ def problems_on(lake: Lake, reports: Iterable[Report], day: date) -> pl.DataFram
     suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
     passes = pl.col("compliance_status").eq_missing("PASSED") & ~suppressed
     frames = [pl.DataFrame(schema=why.PROBLEM_SCHEMA)]
+    reports = tuple(reports)
+    expected = snapshot.expected_of(lake, reports, day)
     for report in reports:
-        expected = snapshot.expected_of(lake, [report], day)
         rows = findings_of_report(active, report, expected)
         found = why.problems(rows.filter(~passes), report.name).collect(engine="streaming")
         # What is suppressed does not count at all, so a passing finding beside it decides.
@@ -148,7 +149,7 @@ def _observed(lake: Lake, settings: Settings, day: date) -> Observed:
     enabled = expected.filter(pl.col("enabled").fill_null(value=True))
     found = pl.collect_all(
         [
-            findings_of_report(findings, report, expected.filter(pl.col("report") == report.name))
+            findings_of_report(findings, report, expected)
             .select(report=pl.lit(report.name), control_id="control_id")
             .unique()
             for report in settings.reports

@@ -188,9 +188,8 @@ def _by_report(
     for report in reports:
         own = wanted.filter(pl.col("report") == report.name)
         if own.height:
-            expected = day.expected.filter(pl.col("report") == report.name)
             on = [key for key in keys if key != "report"]
-            rows = findings_of_report(findings, report, expected, keep_stale=keep_stale)
+            rows = findings_of_report(findings, report, day.expected, keep_stale=keep_stale)
             yield report.name, rows.join(own.select(on).unique().lazy(), on=on, how="semi")
 
 

@@ -64,8 +64,7 @@ def _states(lake: Lake, packs: list[Report], accounts: pl.Series, day: date) -> 
     for report in packs:
         # Before the filter of the report: what that leaves out is a reason of its own.
         unfiltered = report.model_copy(update={"filter": None})
-        own = expected.filter(pl.col("report") == report.name)
-        of_report = findings_of_report(findings, unfiltered, own)
+        of_report = findings_of_report(findings, unfiltered, expected)
         frames.append(reconcile.finding_states(of_report, report))
     columns = reconcile.STATES_SCHEMA.names()
     found = pl.concat([frame.select(columns) for frame in frames]).collect(engine="streaming")

@@ -28,10 +28,11 @@ import pyarrow.compute as pc
 
 from posture_pipeline.model.controls import (
     CONFIG_PRODUCT,
+    CONFIG_RULE_ARN,
     CONSOLIDATED_PREFIX,
     SECURITY_HUB_PRODUCT,
-    canonical_rule_name_expression,
     parse_standard_control,
+    with_rule_names,
 )
 from posture_pipeline.schemas import (
     MERGED_FINDINGS,
@@ -241,8 +242,6 @@ _LONE_SURROGATE = re.compile(
     rb"|(?<!\\)((?:\\\\)*)\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
 _PATH = re.compile(r" - at `\$\.?([^`]*)`$")
-
-_CONFIG_RULE_ARN = r"^arn:[^:]*:config:[^:]*:[^:]*:config-rule/"
 
 _SEVERITY_LABELS = frozenset({"CRITICAL", "HIGH", "MEDIUM", "LOW", "INFORMATIONAL"})
 
@@ -699,7 +698,16 @@ _PLAIN = {
 """Columns that are a member of the finding as it is."""
 
 _DERIVED = frozenset(
-    {"date", "shard", "collected_at", "product", "rule_name", "consolidated", "standard_control_id"}
+    {
+        "date",
+        "shard",
+        "collected_at",
+        "product",
+        "rule_name",
+        "pack_suffix",
+        "consolidated",
+        "standard_control_id",
+    }
 )
 """Columns made from others when the frame is."""
 
@@ -768,7 +776,7 @@ def _frame(
     """The rows of `merged_findings`."""
     collected = _with_products(columns.frame())
     of_config = pl.col("product") == CONFIG_PRODUCT
-    of_config_rule = pl.col("generator_id").str.contains(_CONFIG_RULE_ARN)
+    of_config_rule = pl.col("generator_id").str.contains(CONFIG_RULE_ARN)
     frame = collected.with_columns(
         *(parse_timestamps(collected[name]) for name in _TIMESTAMPS),
         date=pl.lit(day),
@@ -783,7 +791,7 @@ def _frame(
     )
     if frame["region"].null_count():
         frame = frame.with_columns(region=pl.coalesce("region", _region_of_product()))
-    return MERGED_FINDINGS.project(_with_control_identity(_with_rule_names(frame)))
+    return MERGED_FINDINGS.project(_with_control_identity(with_rule_names(frame)))
 
 
 def _region_of_product() -> pl.Expr:
@@ -800,17 +808,6 @@ def _with_products(findings: pl.DataFrame) -> pl.DataFrame:
         product=pl.col("product_arn").replace_strict(
             arns["product_arn"], arns["product"], default=None, return_dtype=pl.String
         )
-    )
-
-
-def _with_rule_names(findings: pl.DataFrame) -> pl.DataFrame:
-    """Adds `rule_name`, found once for each of the few names there are."""
-    name = pl.col("config_rule_name")
-    names = findings.select(name.drop_nulls().unique()).with_columns(
-        rule_name=canonical_rule_name_expression(name)
-    )
-    return findings.with_columns(
-        rule_name=name.replace_strict(names["config_rule_name"], names["rule_name"], default=None)
     )
 
 

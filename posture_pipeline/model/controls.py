@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from posture_pipeline.model.filters import filter_expression
+from posture_pipeline.model.packs import of_pack, pack_copies
 from posture_pipeline.schemas import RESOURCE_SEPARATOR, SEPARATOR
 
 if TYPE_CHECKING:
@@ -40,6 +41,15 @@ _MOST_OLD = 0.5
 """Share of old findings up to which an account and region counts as one where checks run."""
 
 _PACK_SUFFIX = r"-conformance-pack-[a-z0-9]{6,}"
+NAMED_PACK_SUFFIX = r"-conformance-pack-([a-z0-9]{6,})$"
+"""How the name of a conformance pack's rule ends."""
+
+_PACKS_ARN = ":config-rule/aws-service-rule/config-conforms.amazonaws.com/"
+_ORGANIZATIONS_ARN = ":config-rule/aws-service-rule/config-multiaccountsetup.amazonaws.com/"
+"""How the ARNs go on of the rules that AWS makes for conformance packs and for organization rules
+(AWS managed policies ConfigConformsServiceRolePolicy and AWSConfigMultiAccountSetupPolicy)."""
+
+CONFIG_RULE_ARN = r"^arn:[^:]*:config:[^:]*:[^:]*:config-rule/"
 _ORGANIZATION_RULE = r"^OrgConfigRule-(.+)-[a-z0-9]{8}"
 _PYTHON_PACK_SUFFIX = re.compile(_PACK_SUFFIX + r"\Z")
 _PYTHON_ORGANIZATION_RULE = re.compile("(?s)" + _ORGANIZATION_RULE + r"\Z")
@@ -96,6 +106,53 @@ def canonical_rule_name_expression(name: pl.Expr) -> pl.Expr:
         .str.replace("(?s)" + _ORGANIZATION_RULE + r"\z", "${1}")
         .str.replace(_PACK_SUFFIX + r"\z", "")
     )
+
+
+def with_rule_names(findings: pl.DataFrame) -> pl.DataFrame:
+    """Adds `rule_name` and `pack_suffix`, found once for each of the few names there are.
+
+    What a deployment adds to a name is cut off only where the rule's ARN says who made the rule: a
+    rule of one's own keeps its name, whatever that looks like. Without an ARN the name decides.
+
+    Args:
+        findings: config_rule_name, config_rule_arn.
+
+    Returns:
+        The findings, rule_name (null where config_rule_name is), and pack_suffix: the random part
+        that tells the copies of a conformance pack apart, null if the rule is not a pack's.
+    """
+    name, arn = pl.col("config_rule_name"), pl.col("config_rule_arn")
+    maker = (
+        pl.when(arn.str.contains(_PACKS_ARN, literal=True))
+        .then(pl.lit("pack"))
+        .when(arn.str.contains(_ORGANIZATIONS_ARN, literal=True))
+        .then(pl.lit("organization"))
+        .when(arn.str.contains(CONFIG_RULE_ARN))
+        .then(pl.lit("own"))
+        .otherwise(pl.lit("unknown"))
+    )
+    key = ["config_rule_name", "_maker"]
+    findings = findings.with_columns(_maker=maker)
+    of_organization = name.str.replace("(?s)" + _ORGANIZATION_RULE + r"\z", "${1}")
+    names = (
+        findings.select(key)
+        .unique()
+        .filter(name.is_not_null())
+        .with_columns(
+            rule_name=pl.when(pl.col("_maker") == "own")
+            .then(name)
+            .when(pl.col("_maker") == "organization")
+            .then(of_organization)
+            .when(pl.col("_maker") == "pack")
+            .then(name.str.replace(_PACK_SUFFIX + r"\z", ""))
+            .otherwise(canonical_rule_name_expression(name)),
+            pack_suffix=pl.when(pl.col("_maker") == "pack")
+            .then(name.str.extract(NAMED_PACK_SUFFIX))
+            .when(pl.col("_maker") == "unknown")
+            .then(of_organization.str.extract(NAMED_PACK_SUFFIX)),
+        )
+    )
+    return findings.join(names, on=key, how="left", maintain_order="left").drop("_maker")
 
 
 def standard_name(standard_id: str) -> str:
@@ -163,7 +220,8 @@ def findings_of_report(
         findings: Columns of `schemas.ACCOUNT_FINDINGS`: every active finding of the accounts, since
             the others tell which are stale.
         report: The report.
-        expected: Its controls: `control_id` and, for a standard, `standard_control_ids`.
+        expected: Rows of `schemas.EXPECTED_CONTROLS`: its controls. With the rows of the other
+            conformance packs, copies of packs that share rules are told apart better.
         keep_stale: Keeps the stale findings, so that they can be counted as such.
 
     Returns:
@@ -171,17 +229,21 @@ def findings_of_report(
         in the rows that a finding has for its second and further resources). A finding of a
         per-standard rule that maps to two controls is there twice.
     """
+    own = expected.filter(pl.col("report") == report.name)
+    if report.conformance_pack is not None:
+        copies = pack_copies(findings, expected).filter(pl.col("report") == report.name)
+        findings = of_pack(findings, copies)
     findings = with_staleness(findings.filter(is_evidence()), report)
     if not keep_stale:
         findings = findings.filter(~pl.col("stale"))
     if report.filter is not None:
         findings = findings.filter(filter_expression(report.filter))
     if not report.is_of_standards:
-        return by_resource(_rule_findings(findings, expected))
+        return by_resource(_rule_findings(findings, own))
     kinds = _kinds(findings, report)
     of_standard = findings.filter(pl.col("standards").is_in(kinds["standards"].implode()))
-    own = pl.col("standard_control_id") if report.standard else own_control_id_expression()
-    with_control = by_resource(_with_control_id(of_standard, own, expected))
+    own_id = pl.col("standard_control_id") if report.standard else own_control_id_expression()
+    with_control = by_resource(_with_control_id(of_standard, own_id, own))
     if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
@@ -269,11 +331,25 @@ def counts_for_standard(standard: str) -> pl.Expr:
 
 
 def _rule_findings(findings: pl.LazyFrame, expected: pl.DataFrame) -> pl.LazyFrame:
-    """Config findings whose canonical rule name is an expected one: equal, never a prefix."""
-    rules = expected["control_id"].unique()
-    return findings.filter(
-        pl.col("config_rule_name").is_not_null() & pl.col("rule_name").is_in(rules.implode())
-    ).with_columns(control_id=pl.col("rule_name"))
+    """Config findings whose rule name is an expected one: equal, never a prefix.
+
+    The name as the settings have it is one too: a rule of one's own may be called as if AWS had
+    added something to it.
+    """
+    names = pl.concat(
+        [
+            expected.select(rule_name="control_id", control_id="control_id"),
+            expected.filter(pl.col("source") == "settings").select(
+                rule_name="title", control_id="control_id"
+            ),
+        ]
+    ).drop_nulls()
+    return findings.filter(pl.col("config_rule_name").is_not_null()).join(
+        names.unique("rule_name", keep="first", maintain_order=True).lazy(),
+        on="rule_name",
+        how="inner",
+        maintain_order="left",
+    )
 
 
 def _with_control_id(

@@ -74,6 +74,7 @@ _SCORED_BY = (
     "config_compliance_type",
     "config_rule_name",
     "rule_name",
+    "pack_suffix",
     "record_state",
     "workflow_status",
     "compliance_status",
@@ -206,7 +207,7 @@ def control_status_of_reports(
     for report in reports:
         controls = expected.filter(pl.col("report") == report.name)
         counts = control_counts(
-            findings_of_report(findings, report, controls, keep_stale=True),
+            findings_of_report(findings, report, expected, keep_stale=True),
             carried.filter(pl.col("report") == report.name),
         ).collect(engine="streaming")
         tables.append(_status_rows(report, controls, counts, scored, day=day, collect=collect))
@@ -231,8 +232,9 @@ def _status_rows(
         .join(controls.sort("control_id"), how="cross", maintain_order="left_right")
         .join(counts, on=["account_id", "control_id"], how="left", maintain_order="left")
         .filter(pl.col("enabled") | pl.col("suppressed_findings").is_not_null())
-        .with_columns(pl.col(*_COUNTS).fill_null(0), pl.col("regions").fill_null(0))
+        .with_columns(pl.col(*_COUNTS, "regions", "unclear_copies").fill_null(0))
         .with_columns(
+            unclear_copies=pl.col("unclear_copies") * int(report.conformance_pack is not None),
             date=pl.lit(day),
             report=pl.lit(report.name),
             report_kind=pl.lit(report.kind),
@@ -264,6 +266,7 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
     passed = pl.col("compliance_status").eq_missing("PASSED")
     failed = pl.col("compliance_status").eq_missing("FAILED")
     counts = ~suppressed & ~stale
+    of_copy = counts & pl.col("pack_suffix").is_not_null()
     # Hashes are counted twice as fast as texts.
     region = pl.col("region")
     resource = pl.col("resource_id").fill_null("").hash()
@@ -271,6 +274,8 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
         "account_id",
         "control_id",
         _region=pl.when(counts & region.is_not_null()).then(region.hash()),
+        _copy=pl.when(of_copy).then(pl.struct("region", "pack_suffix").hash()),
+        _copy_region=pl.when(of_copy).then(region.hash()),
         _suppressed=suppressed & first,
         _stale=stale & first,
         _passed=passed & counts & first,
@@ -286,6 +291,8 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
         "account_id",
         "control_id",
         _region=none,
+        _copy=none,
+        _copy_region=none,
         _suppressed=no,
         _stale=no,
         _passed=no,
@@ -304,6 +311,7 @@ def control_counts(findings: pl.LazyFrame, carried: pl.DataFrame) -> pl.LazyFram
         suppressed_findings=pl.col("_suppressed").sum().cast(pl.Int64),
         stale_findings=pl.col("_stale").sum().cast(pl.Int64),
         regions=_distinct("_region").cast(pl.Int32),
+        unclear_copies=(_distinct("_copy") - _distinct("_copy_region")).cast(pl.Int32),
         failed_resources=_distinct("_failing"),
         passed_resources=_distinct("_resource") - _distinct("_not_passed"),
         unknown_resources=_distinct("_not_passed") - _distinct("_failing"),

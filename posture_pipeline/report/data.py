@@ -203,7 +203,7 @@ def _resources(
     for report in reports:
         own = expected.filter(pl.col("report") == report.name)
         rows = resources_to_fix(
-            findings_of_report(findings, report, own),
+            findings_of_report(findings, report, expected),
             carried.filter(pl.col("report") == report.name),
         )
         # A control that the report does not expect costs it nothing.

@@ -539,3 +539,37 @@ def test_every_finding_says_when_its_snapshot_was_complete() -> None:
     moment = datetime(2026, 11, 23, 6, tzinfo=UTC)
     parsed = parse_pages([(0, body)], day=DAY, shard="0", collected_at=moment)
     assert parsed.findings["collected_at"].to_list() == [moment]
+
+
+PACKS = (
+    "arn:aws:config:r:1:config-rule/aws-service-rule/config-conforms.amazonaws.com/config-rule-a"
+)
+ORGANIZATIONS = PACKS.replace("config-conforms", "config-multiaccountsetup")
+
+
+@pytest.mark.parametrize(
+    ("arn", "name", "rule", "suffix"),
+    [
+        (PACKS, "lz-s3-conformance-pack-szsm1uv0w", "lz-s3", "szsm1uv0w"),
+        (RULE_ARN, "x-conformance-pack-abcdef", "x-conformance-pack-abcdef", None),
+        (RULE_ARN, "OrgConfigRule-x-dbgzf8ba", "OrgConfigRule-x-dbgzf8ba", None),
+        (ORGANIZATIONS, "OrgConfigRule-x-dbgzf8ba", "x", None),
+        (
+            ORGANIZATIONS,
+            "OrgConfigRule-x-conformance-pack-abcdef-dbgzf8ba",
+            "x-conformance-pack-abcdef",
+            None,
+        ),
+        (PACKS, "OrgConfigRule-x-conformance-pack-abcdef", "OrgConfigRule-x", "abcdef"),
+        (PACKS.replace("arn:aws:", "arn:aws-cn:"), "x-conformance-pack-abcdef", "x", "abcdef"),
+        ("nonsense", "x-conformance-pack-abcdef", "x", "abcdef"),
+        (None, "x-conformance-pack-abcdef", "x", "abcdef"),
+        (None, "OrgConfigRule-x-dbgzf8ba", "x", None),
+    ],
+)
+def test_what_aws_adds_to_a_rules_name_is_cut_only_where_its_arn_says_that_aws_did(
+    arn: str | None, name: str, rule: str, suffix: str | None
+) -> None:
+    fields = {"aws/config/ConfigRuleName": name, "aws/config/ConfigRuleArn": arn}
+    found = row(ProductArn=CONFIG, GeneratorId="x", ProductFields=fields)
+    assert (found["rule_name"], found["pack_suffix"]) == (rule, suffix)

@@ -209,6 +209,102 @@ def test_a_rule_that_could_not_be_evaluated_is_unknown_all_the_same() -> None:
         assert statuses([row], controls("a", report=PACK), PACK)["status"][0] == "UNKNOWN"
 
 
+OTHER_PACK = Report(name="other", conformance_pack="other")
+BOTH_PACKS = (("pack", ("a", "b")), ("other", ("a", "c")))
+
+
+def copy_of(suffix: str, name: str, status: str = "PASSED", **more: Any) -> dict[str, Any]:
+    """A finding of a conformance pack's rule."""
+    return rule(name, status, pack_suffix=suffix, resource_id=f"{suffix} {name}", **more)
+
+
+def of_packs(
+    rows: list[dict[str, Any]],
+    packs: Any = BOTH_PACKS,
+    *,
+    listed: dict[str, str] | None = None,
+) -> dict[tuple[str, str], tuple[str, int]]:
+    """Status and unclear copies of each rule of some packs in the one account."""
+    reports = [Report(name=name, conformance_pack=name) for name, _ in packs]
+    expected = pl.concat(
+        controls(
+            *rules,
+            report=report,
+            report_kind="conformance_pack",
+            pack_suffix=(listed or {}).get(report.name),
+        )
+        for report, (_, rules) in zip(reports, packs, strict=True)
+    )
+    found = scoring.control_status_of_reports(
+        frame(rows), expected, reports, accounts(ONE), day=DAY
+    )
+    columns = ("report", "control_id", "status", "unclear_copies")
+    return {(r, c): (status, unclear) for r, c, status, unclear in found.select(columns).rows()}
+
+
+def test_a_rule_of_two_packs_fails_in_the_one_whose_copy_fails() -> None:
+    rows = [
+        copy_of("s1", "a", "FAILED"),
+        copy_of("s1", "b"),
+        copy_of("s2", "a"),
+        copy_of("s2", "c"),
+    ]
+    found = of_packs(rows)
+    assert found["pack", "a"] == ("FAILED", 0)
+    assert found["other", "a"] == ("PASSED", 0)
+    for packs in (BOTH_PACKS[:1], BOTH_PACKS[1:]):
+        assert of_packs(rows, packs).items() <= found.items()
+
+
+def test_a_copy_that_may_be_of_either_pack_is_of_the_one_without_a_copy() -> None:
+    found = of_packs([copy_of("s1", "a", "FAILED"), copy_of("s2", "a"), copy_of("s2", "c")])
+    assert (found["pack", "a"], found["other", "a"]) == (("FAILED", 0), ("PASSED", 0))
+
+
+def test_where_nothing_tells_whose_copy_it_is_the_worst_counts_and_it_says_so() -> None:
+    found = of_packs([copy_of("s1", "a", "FAILED"), copy_of("s2", "a")])
+    assert found["pack", "a"] == found["other", "a"] == ("FAILED", 1)
+
+
+def test_the_audit_accounts_own_list_tells_its_copy() -> None:
+    rows = [copy_of("s1", "a", "FAILED"), copy_of("s2", "a")]
+    found = of_packs(rows, listed={"other": "s2", "pack": "s1"})
+    assert (found["pack", "a"], found["other", "a"]) == (("FAILED", 0), ("PASSED", 0))
+    # The same in an account that the list is not of: it says nothing there.
+    elsewhere = [copy_of("s3", "a", "FAILED"), copy_of("s4", "a")]
+    assert of_packs(elsewhere, listed={"other": "s2"})["other", "a"] == ("FAILED", 1)
+
+
+def test_a_copy_with_rules_that_the_pack_no_longer_has_still_counts() -> None:
+    """Findings of AWS Config outlive their rules, and the only copy there is must not be lost."""
+    rows = [copy_of("s1", "a", "FAILED"), copy_of("s1", "old 1"), copy_of("s1", "old 2")]
+    assert of_packs(rows, BOTH_PACKS[:1])["pack", "a"] == ("FAILED", 0)
+
+
+def test_copies_are_told_apart_within_an_account_and_region() -> None:
+    there = {"region": "us-east-1"}
+    rows = [
+        copy_of("s1", "a"),
+        copy_of("s1", "b"),
+        copy_of("s2", "a", "FAILED", **there),
+        copy_of("s2", "b", **there),
+    ]
+    assert of_packs(rows, BOTH_PACKS[:1])["pack", "a"] == ("FAILED", 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("12"), st.sampled_from("abcd"), st.booleans())))
+def test_no_failure_of_a_rule_that_two_packs_share_is_lost(
+    found: list[tuple[str, str, bool]],
+) -> None:
+    """Whatever the copies: what fails in one of them fails in a pack that holds the rule."""
+    rows = [copy_of(f"s{suffix}", name, "PASSED" if ok else "FAILED") for suffix, name, ok in found]
+    statuses_of = of_packs(rows)
+    for _, name, ok in found:
+        holders = [each for each in statuses_of if each[1] == name]
+        if not ok and holders:
+            assert any(statuses_of[each][0] == "FAILED" for each in holders)
+
+
 def updated(hours: float, control: str = "S3.1", status: str = "FAILED", **more: Any) -> Any:
     """A control finding that was updated so many hours before the snapshot was complete."""
     times = {"updated_at": COLLECTED_AT - timedelta(hours=hours), "collected_at": COLLECTED_AT}
