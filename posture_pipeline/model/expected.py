@@ -235,7 +235,11 @@ def controls_of_findings(findings: pl.LazyFrame, report: Report, day: date) -> p
         own = pl.col("standard_control_id") if report.standard else own_control_id_expression()
         control = pl.coalesce("security_control_id", own)
     else:
-        belongs = pl.col("pack_suffix").is_not_null()
+        deployed, own_name = (
+            pl.col(name).str.contains("-conformance-pack-", literal=True)
+            for name in ("config_rule_name", "rule_name")
+        )
+        belongs = deployed & ~own_name
         control = pl.col("rule_name")
     severity = pl.col("severity_label").replace_strict(
         {label: rank for rank, label in enumerate(_SEVERITIES)}, default=None, return_dtype=pl.Int8
