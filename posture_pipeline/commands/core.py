@@ -361,7 +361,11 @@ def _controls_of_reports(clients: AwsClients, settings: Settings) -> list[tuple[
     """Of each report: its enabled controls, or what AWS says of them; whether it can be scored."""
     from posture_pipeline.aws.controls import listed_controls
     from posture_pipeline.errors import AwsError, CredentialsError
-    from posture_pipeline.model.expected import controls_of_settings
+    from posture_pipeline.model.expected import (
+        FROM_FINDINGS,
+        KEPT_UNTIL_READY,
+        controls_of_settings,
+    )
 
     today = clients.now().date()
     found: list[tuple[str, str, bool]] = []
@@ -374,7 +378,9 @@ def _controls_of_reports(clients: AwsClients, settings: Settings) -> list[tuple[
             found.append((report.name, str(error), False))
             continue
         if report.definition in listing.unlisted:
-            found.append((report.name, listing.unlisted[report.definition].reason, True))
+            unlisted = listing.unlisted[report.definition]
+            then = FROM_FINDINGS if unlisted.kind == "not_enabled" else KEPT_UNTIL_READY
+            found.append((report.name, f"{unlisted.reason} {then}", True))
             continue
         controls = listing.controls["enabled"].sum() or controls_of_settings([report], today).height
         found.append((report.name, f"{controls:,} enabled", True))

@@ -245,16 +245,26 @@ def _with_named(lake: Lake, listed: pl.DataFrame, report: Report, day: date) -> 
 
 def _listed_nearby(lake: Lake, report: Report, day: date) -> pl.DataFrame:
     """What AWS listed on the nearest other day."""
-    for other in sorted(lake.days(LISTED_CONTROLS.name), key=lambda each: abs(each - day)):
-        rows = as_expected(lake.read(LISTED_CONTROLS, other), report, day, KEPT.format(other))
-        if rows.height:
-            return rows
-    return EXPECTED_CONTROLS.empty()
+    # Commits say what was listed: of days without it no rows are read.
+    days = lake.days(LISTED_CONTROLS.name)
+    commits = lake.at_once(lambda each: lake.commit_of(LISTED_CONTROLS.name, each), days)
+    listed = [
+        each
+        for each, commit in zip(days, commits, strict=True)
+        if commit is not None and report.definition in commit.details.get("listed", ())
+    ]
+    if not listed:
+        return EXPECTED_CONTROLS.empty()
+    nearest = min(listed, key=lambda each: abs(each - day))
+    return as_expected(lake.read(LISTED_CONTROLS, nearest), report, day, KEPT.format(nearest))
 
 
 def _known_before(lake: Lake, report: Report, day: date, note: str | None) -> pl.DataFrame:
     """What the report expected on the newest earlier day that has its definition."""
     for earlier in lake.days_before(EXPECTED_CONTROLS.name, day):
+        commit = lake.commit_of(EXPECTED_CONTROLS.name, earlier)
+        if commit is None or report.definition not in commit.details.get("definitions", ()):
+            continue
         rows = kept(lake.read(EXPECTED_CONTROLS, earlier), report, day, note)
         if rows.height:
             return rows

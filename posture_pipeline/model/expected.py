@@ -73,7 +73,10 @@ class Listing:
 
     def details(self) -> dict[str, Any]:
         """What the commit of `listed_controls` says beside the rows."""
-        return {"unlisted": {key: asdict(each) for key, each in self.unlisted.items()}}
+        return {
+            "listed": self.controls["definition"].unique().sort().to_list(),
+            "unlisted": {key: asdict(each) for key, each in self.unlisted.items()},
+        }
 
     @classmethod
     def stored(cls, controls: pl.DataFrame, details: Mapping[str, Any]) -> Listing:
