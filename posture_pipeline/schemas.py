@@ -671,8 +671,8 @@ SILENT_SOURCES = Table(
 
 EXCEPTIONS = Table(
     "exceptions",
-    "One suppressed problem (a control on a resource that does not count) that is open on the "
-    "day, or ended since the newest earlier day; with what it is worth.",
+    "One control on a resource with a suppressed finding that is open on the day, or ended since "
+    "the newest earlier day; with what it is worth.",
     (
         _DATE,
         *_PROBLEM_COLUMNS,

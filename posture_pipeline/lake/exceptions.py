@@ -5,6 +5,7 @@ The rules stand in `model/exceptions.py`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,9 +13,11 @@ from pathlib import Path
 import polars as pl
 
 from posture_pipeline.errors import SettingsError
-from posture_pipeline.lake import finding_history
+from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import exceptions as rules
+from posture_pipeline.model.causes import PROBLEM_SCHEMA
+from posture_pipeline.model.controls import findings_of_report
 from posture_pipeline.model.exceptions import ScoredDay
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
@@ -25,7 +28,7 @@ from posture_pipeline.schemas import (
     WORKLOAD_SCORES,
     Table,
 )
-from posture_pipeline.settings import Settings
+from posture_pipeline.settings import Report, Settings
 
 SCOPES: dict[str, tuple[Table, list[str]]] = {
     "account": (ACCOUNT_SCORES, ["account_id"]),
@@ -63,13 +66,25 @@ def ledger_of(lake: Lake, settings: Settings, day: date) -> Ledger:
     previous = EXCEPTIONS.empty() if before is None else lake.read(EXCEPTIONS, before)
     entries = entries_of(settings)
     rows = rules.exceptions(
-        finding_history.problems_on(lake, settings.reports, day),
+        _suppressed_on(lake, settings.reports, day),
         scored_day(lake, day),
         _changes(lake, before, day),
         previous,
         entries,
     )
     return Ledger(rows, before, entries.height, rules.unused_entries(rows, entries))
+
+
+def _suppressed_on(lake: Lake, reports: Iterable[Report], day: date) -> pl.DataFrame:
+    """The problems of a day with a suppressed finding, of every report."""
+    frames = [pl.DataFrame(schema=PROBLEM_SCHEMA)]
+    for report in reports:
+        findings = findings_of_report(
+            snapshot.findings_of(lake, day), report, snapshot.expected_of(lake, [report], day)
+        )
+        found = rules.suppressed_problems(findings, report.name).collect(engine="streaming")
+        frames.append(found.select(PROBLEM_SCHEMA.names()))
+    return pl.concat(frames)
 
 
 def scored_day(lake: Lake, day: date) -> ScoredDay:

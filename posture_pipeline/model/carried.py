@@ -31,7 +31,7 @@ def carried_problems(carried: pl.DataFrame) -> pl.DataFrame:
     Returns:
         Columns of `causes.PROBLEM_SCHEMA`, with the state CARRIED.
     """
-    rows = carried.with_columns(state=pl.lit(CARRIED), suppressed_passed=pl.lit(value=False))
+    rows = carried.with_columns(state=pl.lit(CARRIED))
     missing = [name for name in PROBLEM_SCHEMA if name not in rows.columns]
     return rows.with_columns(pl.lit(None).alias(name) for name in missing).select(
         pl.col(name).cast(dtype) for name, dtype in PROBLEM_SCHEMA.items()

@@ -119,7 +119,6 @@ PROBLEM_SCHEMA = pl.Schema(
     {
         **dict.fromkeys(PROBLEM, pl.String()),
         "state": pl.String(),
-        "suppressed_passed": pl.Boolean(),
         "hides": pl.String(),
         **{name: ACCOUNT_FINDINGS.schema[name] for name in _EVIDENCE_COLUMNS},
     }
@@ -296,9 +295,9 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
         report: Name of the report.
 
     Returns:
-        Columns of PROBLEM_SCHEMA: state, suppressed_passed (it is suppressed, and passes), hides
-        (the state that it would have if it were not suppressed; null: it is not), and the evidence
-        of the findings that decide; several ids are joined by a space.
+        Columns of PROBLEM_SCHEMA: state, hides (the state of its suppressed findings if they
+        counted; null: it has none), the note of the suppressed findings, and the other evidence of
+        the findings that decide; several ids are joined by a space.
     """
     suppressed = pl.col("workflow_status").eq_missing("SUPPRESSED")
     passed = pl.col("compliance_status").eq_missing("PASSED")
@@ -311,11 +310,11 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
         .otherwise(pl.lit("UNKNOWN"))
     )
     hides = (
-        pl.when(pl.col("state") != "SUPPRESSED")
+        pl.when(~pl.col("_any_suppressed"))
         .then(None)
         .when("_failed")
         .then(pl.lit("FAILED"))
-        .when("suppressed_passed")
+        .when("_passed")
         .then(pl.lit("PASSED"))
         .otherwise(pl.lit("UNKNOWN"))
     )
@@ -324,31 +323,34 @@ def problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
     )
     decides = pl.col("rank") == pl.col("rank").max()
     of = {name: pl.col(name).filter(decides) for name in _EVIDENCE_COLUMNS}
+    note = {name: pl.col(name).filter("_suppressed") for name in _EVIDENCE_COLUMNS}
     joined = ("finding_id", "reason_codes")
     return (
         named(findings.filter(pl.col("record_state") == "ACTIVE"))
         .with_columns(
             report=pl.lit(report),
             state=state,
-            suppressed_passed=suppressed & passed,
-            _failed=failed,
+            _suppressed=suppressed,
+            _failed=suppressed & failed,
+            _passed=passed | ~suppressed,
         )
         .with_columns(rank=rank)
         .group_by(PROBLEM)
         .agg(
             pl.col("state").filter(decides).first(),
-            pl.col("suppressed_passed").all(),
+            pl.col("_suppressed").any().alias("_any_suppressed"),
             pl.col("_failed").any(),
+            pl.col("_passed").all(),
             *(of[name].drop_nulls().unique().sort().str.join(SEPARATOR) for name in joined),
             of["updated_at"].max(),
             of["created_at"].min(),
             of["first_observed_at"].min(),
-            *(of[name].drop_nulls().first() for name in ("product", "note_text")),
-            of["note_updated_by"].drop_nulls().first(),
-            of["note_updated_at"].max(),
+            of["product"].drop_nulls().first(),
+            *(note[name].drop_nulls().first() for name in ("note_text", "note_updated_by")),
+            note["note_updated_at"].max(),
         )
         .with_columns(hides=hides)
-        .drop("_failed")
+        .drop("_any_suppressed", "_failed", "_passed")
     )
 
 
@@ -496,16 +498,29 @@ def finding_causes(
         .then(pl.lit("fixed"))
         .otherwise(pl.lit("new_passing_resource"))
     )
+    # Of a problem with several findings one may be suppressed or not, and the others decide.
+    newly_hidden = (
+        pl.col("state_before").is_in(["FAILED", "UNKNOWN"])
+        & (pl.col("hides_after") == pl.col("state_before"))
+        & pl.col("hides_before").ne_missing(pl.col("state_before"))
+    ).fill_null(value=False)
+    no_longer_hidden = (
+        pl.col("state_after").is_in(["FAILED", "UNKNOWN"])
+        & (pl.col("hides_before") == pl.col("state_after"))
+        & pl.col("hides_after").ne_missing(pl.col("state_after"))
+    ).fill_null(value=False)
     stayed = (
-        pl.when(pl.col("state_after") == "SUPPRESSED")
+        pl.when((pl.col("state_after") == "SUPPRESSED") | newly_hidden)
         .then(pl.lit("suppressed"))
+        .when(no_longer_hidden)
+        .then(pl.lit("unsuppressed"))
         .when(pl.col("state_after") == "UNKNOWN")
         .then(pl.lit("could_not_be_evaluated"))
         .when(pl.col("state_before") == "UNKNOWN")
         .then(pl.lit("evaluated_again"))
         .when((pl.col("state_before") == "SUPPRESSED") & pl.col("state_after").is_in(FAILING))
         .then(pl.lit("unsuppressed"))
-        .when(pl.col("suppressed_passed_before").fill_null(value=False))
+        .when((pl.col("state_before") == "SUPPRESSED") & (pl.col("hides_before") == "PASSED"))
         .then(pl.lit("unsuppressed"))
         .when(pl.col("state_after") == "PASSED")
         .then(pl.lit("fixed"))

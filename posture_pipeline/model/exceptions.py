@@ -2,7 +2,7 @@
 
 A suppressed finding does not count, so a score can rise without anything being repaired. Here is
 the ledger of a day, what the scores would be without it, and the agreed ends of the exceptions
-file. Which problems are suppressed is found in `causes`; reading files does not belong here.
+file. What a suppressed finding hides is found in `causes`; reading files does not belong here.
 
 Sources: AWS Security Hub user guide, pages finding-workflow-status and controls-overall-status.
 """
@@ -17,12 +17,12 @@ from datetime import date, timedelta
 import polars as pl
 
 from posture_pipeline.model import scoring
-from posture_pipeline.model.causes import ABSENT, PROBLEM
+from posture_pipeline.model.causes import ABSENT, PROBLEM, problems
 from posture_pipeline.model.hand_kept import HandKeptFile, HandKeptLine
 from posture_pipeline.schemas import EXCEPTIONS, SEPARATOR
 
 SUPPRESSED = "SUPPRESSED"
-"""The state of a problem that is an exception."""
+"""The workflow status of a finding that is an exception."""
 
 WORKLOAD = ["workload", "environment"]
 
@@ -69,8 +69,25 @@ class ScoredDay:
 # --- the ledger of a day ----------------------------------------------------------------------
 
 
+def suppressed_problems(findings: pl.LazyFrame, report: str) -> pl.LazyFrame:
+    """The problems with a suppressed finding, whatever their other findings say.
+
+    A suppressed failure beside a passing finding of the same resource is an exception too: its
+    control would fail if it counted.
+
+    Args:
+        findings: As `controls.findings_of_report` gives them.
+        report: Name of the report.
+
+    Returns:
+        Columns of `causes.PROBLEM_SCHEMA`, all of the suppressed findings alone.
+    """
+    suppressed = pl.col("workflow_status").eq_missing(SUPPRESSED)
+    return problems(findings.filter(suppressed), report)
+
+
 def exceptions(
-    problems: pl.DataFrame,
+    suppressed: pl.DataFrame,
     scored: ScoredDay,
     changes: pl.DataFrame,
     previous: pl.DataFrame,
@@ -79,8 +96,8 @@ def exceptions(
     """The exceptions that are open on a day, and those that ended since the ledger before.
 
     Args:
-        problems: Columns of `causes.PROBLEM_SCHEMA`; only those that are suppressed count, and only
-            of accounts that are scored.
+        suppressed: As `suppressed_problems` gives them; only those of accounts that are scored
+            count.
         scored: The day.
         changes: Rows of `schemas.FINDING_CHANGES` of the day, and of the days since the ledger
             before.
@@ -93,8 +110,7 @@ def exceptions(
     place = scored.accounts.select("account_id", *WORKLOAD).unique("account_id")
     severity = scored.control_status.select("report", "account_id", "control_id", "severity")
     is_open = (
-        problems.filter(pl.col("state") == SUPPRESSED)
-        .join(place, on="account_id", how="inner")
+        suppressed.join(place, on="account_id", how="inner")
         .join(severity.unique(), on=["report", "account_id", "control_id"], how="left")
         .with_columns(
             date=pl.lit(scored.day),
@@ -124,7 +140,8 @@ def _with_since(
     it may have been suppressed after the snapshot.
     """
     counted_on = changes.filter(
-        (pl.col("status_after") == SUPPRESSED) & (pl.col("status_before") != ABSENT)
+        ((pl.col("status_after") == SUPPRESSED) | (pl.col("cause") == "suppressed"))
+        & (pl.col("status_before") != ABSENT)
     )
     counted_on = counted_on.group_by(PROBLEM).agg(_counted_on=pl.col("compared_with").max())
     noted = pl.col("note_updated_at").dt.date()
@@ -147,7 +164,9 @@ def _ended(
     Those of a report that is not scored any more have not ended: nothing is known of them.
     """
     causes = (
-        changes.filter(pl.col("status_before") == SUPPRESSED)
+        changes.filter(
+            (pl.col("status_before") == SUPPRESSED) | (pl.col("cause") == "unsuppressed")
+        )
         .sort("date")
         .unique(PROBLEM, keep="last", maintain_order=True)
         .select(*PROBLEM, "cause")

@@ -327,6 +327,33 @@ def test_what_the_findings_of_both_days_say(
     assert causes_of([before] if before else [], [after]) == [(cause, "bucket")]
 
 
+@pytest.mark.parametrize(
+    ("status", "before", "after", "cause"),
+    [
+        ("FAILED", "NEW", "SUPPRESSED", "suppressed"),
+        ("FAILED", "SUPPRESSED", "NEW", "unsuppressed"),
+        ("WARNING", "NEW", "SUPPRESSED", "suppressed"),
+        ("WARNING", "SUPPRESSED", "NEW", "unsuppressed"),
+    ],
+)
+def test_suppressing_one_of_two_findings_of_a_resource_fixes_nothing(
+    status: str, before: str, after: str, cause: str
+) -> None:
+    passes = finding("S3.1", finding_id="second")
+    first, second = (
+        [passes, finding("S3.1", status, workflow_status=each, note_text="ok")]
+        for each in (before, after)
+    )
+    assert causes_of(first, second) == [(cause, "bucket")]
+
+
+def test_a_repair_is_a_repair_whatever_is_suppressed_beside_it() -> None:
+    hidden = finding("S3.1", "FAILED", finding_id="second", workflow_status="SUPPRESSED")
+    for before, after, cause in (("FAILED", "PASSED", "fixed"), ("PASSED", "FAILED", "regression")):
+        first, second = ([hidden, finding("S3.1", each)] for each in (before, after))
+        assert causes_of(first, second) == [(cause, "bucket")]
+
+
 def test_a_failing_finding_that_vanished_is_never_fixed_by_default() -> None:
     assert causes_of([finding("S3.1", "FAILED")], []) == [("no_evidence", "bucket")]
 

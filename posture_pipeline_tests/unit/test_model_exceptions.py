@@ -20,6 +20,7 @@ from posture_pipeline.model.exceptions import (
     out_of_date,
     parse_entries,
     scores_without_exceptions,
+    suppressed_problems,
     unused_entries,
 )
 from posture_pipeline.model.scoring import ScoreContext
@@ -54,7 +55,8 @@ def finding(
         "finding_id": f"{control}/{account}/{resource}",
         "account_id": account,
         "region": "eu-west-1",
-        "resource_id": resource,
+        # A second finding of a resource is named after it: bucket#2.
+        "resource_id": resource.partition("#")[0],
         "compliance_status": status,
         "workflow_status": workflow,
         "record_state": "ACTIVE",
@@ -115,7 +117,7 @@ def problems(
     findings: Findings, controls: pl.DataFrame, report: Report = STANDARD, **more: Any
 ) -> pl.DataFrame:
     rows = findings_of_report(frame(findings, report, **more), report, controls)
-    return causes.problems(rows, report.name).collect()
+    return suppressed_problems(rows, report.name).collect()
 
 
 def change(state_before: str, state_after: str, cause: str, **more: Any) -> pl.DataFrame:
@@ -183,12 +185,44 @@ def test_the_ledger_of_nothing_is_empty() -> None:
     assert rows.is_empty()
 
 
-def test_a_problem_that_also_has_a_finding_that_counts_is_no_exception() -> None:
-    both = pl.concat([frame(SUPPRESSED), frame({BUCKET: ("PASSED", "NEW")})])
-    found = causes.problems(findings_of_report(both, STANDARD, S3), "fsbp").collect()
-    day, _ = scored(SUPPRESSED, S3)
-    assert found.select("state", "hides").rows() == [("PASSED", None)]
-    assert exceptions(found, day, NO_CHANGES, NOTHING_BEFORE, NO_ENTRIES).is_empty()
+SIBLING = (ONE, "S3.9", "bucket#2")
+"""Another finding of the same bucket and control, as of a second rule of the same name."""
+
+
+def test_a_suppressed_failure_beside_a_passing_finding_of_the_resource_is_an_exception() -> None:
+    """The control passes only because of it."""
+    rows = ledger(SUPPRESSED | {SIBLING: ("PASSED", "NEW")})
+    columns = ["resource_id", "finding_id", "hides", "score", "score_without", "note"]
+    assert rows.select(columns).rows() == [
+        ("bucket", f"S3.9/{ONE}/bucket", "FAILED", 100, 0, "accepted")
+    ]
+
+
+def test_the_note_of_a_finding_that_counts_says_nothing_of_the_suppression() -> None:
+    findings = pl.concat(
+        [
+            frame({SIBLING: ("PASSED", "NEW")}, note_text="looked at", note_updated_by="operator"),
+            frame(SUPPRESSED),
+        ]
+    )
+    of_report = findings_of_report(findings, STANDARD, S3)
+    (found,) = causes.problems(of_report, "fsbp").collect().to_dicts()
+    assert (found["state"], found["hides"], found["note_text"]) == ("PASSED", "FAILED", "accepted")
+    alone = causes.problems(of_report.filter(workflow_status="NEW"), "fsbp").collect()
+    assert alone.select("state", "hides", "note_text").rows() == [("PASSED", None, None)]
+
+
+def test_an_exception_beside_a_finding_that_counts_begins_and_ends_by_its_changes() -> None:
+    """A control on a resource goes from failing to passing because one finding was suppressed."""
+    beside: Findings = SUPPRESSED | {SIBLING: ("PASSED", "NEW")}
+    begun = ledger(beside, changes=change("FAILED", "PASSED", "suppressed"))
+    assert begun["since"].to_list() == [DAY]
+    ended = ledger(
+        {BUCKET: ("FAILED", "NEW"), SIBLING: ("PASSED", "NEW")},
+        previous=begun,
+        changes=change("PASSED", "FAILED", "unsuppressed"),
+    )
+    assert ended.select("open", "ended_by").rows() == [(False, "unsuppressed")]
 
 
 @pytest.mark.parametrize(
@@ -206,6 +240,9 @@ def test_what_is_hidden_is_the_worst_of_the_suppressed_findings(
     findings = pl.concat([frame({BUCKET: (each, "SUPPRESSED")}) for each in statuses])
     found = causes.problems(findings_of_report(findings, STANDARD, S3), "fsbp").collect()
     assert found.select("state", "hides").rows() == [("SUPPRESSED", hides)]
+    beside = pl.concat([findings, frame({SIBLING: ("FAILED", "NEW")})])
+    found = causes.problems(findings_of_report(beside, STANDARD, S3), "fsbp").collect()
+    assert found.select("state", "hides").rows() == [("FAILED", hides)]
 
 
 # --- since when, and how it ends --------------------------------------------------------------
@@ -321,7 +358,9 @@ WORKFLOW = st.sampled_from(["NEW", "SUPPRESSED", "SUPPRESSED"])
 CONTROLS = ["S3.1", "S3.2", "S3.9"]
 FINDINGS = st.dictionaries(
     st.tuples(
-        st.sampled_from(list(PLACES)), st.sampled_from(CONTROLS), st.sampled_from(["a", "b"])
+        st.sampled_from(list(PLACES)),
+        st.sampled_from(CONTROLS),
+        st.sampled_from(["a", "a#2", "a#3", "b"]),
     ),
     st.tuples(STATUS, WORKFLOW),
     min_size=1,
@@ -352,7 +391,9 @@ def test_the_score_without_is_the_one_that_scoring_gives_when_the_findings_count
     day, organization = scored(findings, controls, report)
     found = problems(findings, controls, report)
     rows = exceptions(found, day, NO_CHANGES, NOTHING_BEFORE, NO_ENTRIES)
-    assert rows.height == sum(workflow == "SUPPRESSED" for _, workflow in findings.values())
+    hidden = {(*key[:2], key[2][0]) for key, value in findings.items() if value[1] == "SUPPRESSED"}
+    assert set(rows.select("account_id", "control_id", "resource_id").rows()) == hidden
+    assert rows.height == len(hidden)
     for place in {(each["control_id"], *map(each.get, WORKLOAD)) for each in rows.to_dicts()}:
         control, workload, environment = place
         members = [each for each, where in PLACES.items() if where == (workload, environment)]
@@ -407,7 +448,7 @@ def test_the_entry_that_fits_best_holds(lines: list[str], until: int | None) -> 
 
 def test_of_several_findings_of_one_problem_the_earliest_end_holds() -> None:
     twice = pl.concat([frame(SUPPRESSED), frame(SUPPRESSED, finding_id="second")])
-    found = causes.problems(findings_of_report(twice, STANDARD, S3), "fsbp").collect()
+    found = suppressed_problems(findings_of_report(twice, STANDARD, S3), "fsbp").collect()
     entries = parse_entries(f"finding,until\n{ID},2026-12-09\nsecond,2026-12-01\n", "a.csv")
     rows = exceptions(found, scored(SUPPRESSED, S3)[0], NO_CHANGES, NOTHING_BEFORE, entries)
     assert rows["until"].to_list() == [date(2026, 12, 1)]
