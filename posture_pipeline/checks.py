@@ -12,7 +12,7 @@ import polars as pl
 
 from posture_pipeline.assets.day_by_day import checked_by_day
 from posture_pipeline.lake import explanation, snapshot
-from posture_pipeline.lake.staleness import outdated_comparisons
+from posture_pipeline.lake.staleness import ends_of, outdated_comparisons
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.metadata import preview
 from posture_pipeline.model import exceptions as exception_rules
@@ -446,8 +446,9 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         asset=SCORE_CHANGES.name,
         partitions_def=daily,
         description=(
-            "The changes of the day, and of the next stored one, compare what is stored: no day "
-            "was computed again since. `posture replay` makes them again."
+            "The changes of the day, and of the next stored one, compare what is stored: since "
+            "then no day was computed again, and none was stored between the two. `posture "
+            "replay --from` the day computes them again."
         ),
     )
     @checked_by_day
@@ -455,9 +456,12 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         day: date, lake: dg.ResourceParam[Lake]
     ) -> dg.AssetCheckResult:
         return _none_wrong(
-            outdated_comparisons(lake, day),
-            ["date", "compared_with", "computed_again"],
-            what="comparisons with this day are older than the scores that they compare",
+            outdated_comparisons(lake, ends_of(lake, day)),
+            ["date", "compared_with", "since"],
+            what=(
+                "comparisons are older than the days that they compare; posture replay --from "
+                f"{day.isoformat()} computes them again"
+            ),
             severity=dg.AssetCheckSeverity.WARN,
         )
 

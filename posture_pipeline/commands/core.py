@@ -146,13 +146,15 @@ def run_one(
 ) -> int:
     """Runs one day and shows what came of it."""
     from posture_pipeline.commands.output import Progress
+    from posture_pipeline.commands.replay import update_later_days
     from posture_pipeline.opening import open_lake
     from posture_pipeline.running import dagster_instance, run_day
     from posture_pipeline.schemas import MERGED_FINDINGS
 
     with Progress() as progress, dagster_instance(settings) as instance:
         done = run_day(settings, day, instance=instance, tell=progress, source=source)
-    merged = open_lake(settings).require(MERGED_FINDINGS.name, day)
+    lake = open_lake(settings)
+    merged = lake.require(MERGED_FINDINGS.name, day)
     print(
         f"{day.isoformat()}: {merged.details['records']:,} records are {merged.rows:,} findings, "
         f"{merged.details['duplicates']:,} duplicates and "
@@ -160,6 +162,8 @@ def run_one(
     )
     for warning in done.warnings:
         print(f"Note: {warning}")
+    for line in update_later_days(settings, lake, day):
+        print(line)
     print()
     show_scores(settings, day)
     option = _option_of(arguments, settings)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MOVES_SHOWN = 10
 
+DAYS_AT_ONCE = 31
+"""Later days that a run of an earlier day computes again without being asked."""
+
 
 def replay(arguments: argparse.Namespace) -> int:
     """Computes the stored days of a range again, oldest first, without asking AWS."""
@@ -50,6 +53,46 @@ def replay(arguments: argparse.Namespace) -> int:
     _print_differences(differences, arguments.report)
     print(f"The catalog is built anew.\nDagster runs: {', '.join(run.run_id for run in runs)}")
     return 0
+
+
+def update_later_days(settings: Settings, lake: Lake, day: date) -> list[str]:
+    """Computes a day and the stored days after it again, if these compared with what was there.
+
+    A day compares with the newest earlier one, and carries failures forward from there. One that is
+    stored between two others, or computed again, leaves all later ones as they were.
+
+    Args:
+        settings: What to score.
+        lake: The lake.
+        day: A day that was just stored, the oldest if there are several.
+
+    Returns:
+        What was done, or which command does it, in sentences; nothing if no later day is outdated.
+
+    Raises:
+        RunFailedError: A step or a blocking check failed; the text names the day.
+    """
+    from posture_pipeline.lake.replay import replayable
+    from posture_pipeline.lake.staleness import ends_of, outdated_comparisons
+
+    if outdated_comparisons(lake, ends_of(lake, day)[1:]).is_empty():
+        return []
+    found = replayable(lake, day, None)
+    later = [each for each in found.days if each > day]
+    if len(later) > DAYS_AT_ONCE:
+        return [
+            f"{_days(later)} compared with an earlier state of the lake; run posture replay "
+            f"--from {day.isoformat()} to compute them again."
+        ]
+    sentences = _kept_sentences(found.kept)
+    if later:
+        runs = _run(settings, found.stretches, None)
+        sentences += [f"Note: {note}" for run in runs for note in run.warnings]
+        sentences.append(
+            f"Computed again, because they compared with an earlier state of the lake: "
+            f"{_days(later)}."
+        )
+    return sentences
 
 
 def _run(

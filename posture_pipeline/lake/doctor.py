@@ -30,6 +30,7 @@ from posture_pipeline.lake.maintenance import (
     runs_below,
     superfluous_runs,
 )
+from posture_pipeline.lake.staleness import outdated_comparisons
 from posture_pipeline.lake.store import Commit, Lake, Stored, hash_of_files
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
@@ -41,6 +42,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     QUARANTINE,
     RAW_FINDING_PAGES,
+    SCORE_CHANGES,
     TABLES,
     Table,
 )
@@ -164,7 +166,7 @@ class Doctor:
             for folder in self.lake.names(table.name)[0]:
                 if folder.startswith(layout.MONTH):
                     found += self._month(table, f"{table.name}/{folder}")
-        return [*found, *self._catalog(), *self._leftovers()]
+        return [*found, *self._comparisons(), *self._catalog(), *self._leftovers()]
 
     # --- days ------------------------------------------------------------------------------
 
@@ -233,6 +235,28 @@ class Doctor:
     def _is_recent(self, runs: Runs) -> bool:
         """Whether somebody may still be writing one of these."""
         return any(self.now - newest_of(objects) < GRACE for objects in runs.values())
+
+    def _comparisons(self) -> list[Problem]:
+        """Days whose changes do not compare what is stored now."""
+        try:
+            days = [
+                day for day in self.lake.days(SCORE_CHANGES.name) if self.first <= day <= self.last
+            ]
+            rows = outdated_comparisons(self.lake, days).to_dicts()
+        except LakeError:
+            # A commit that cannot be read has its own line.
+            return []
+        return [
+            Problem(
+                SCORE_CHANGES.name,
+                row["date"],
+                layout.partition(SCORE_CHANGES.name, row["date"]),
+                f"it compares with {row['compared_with'] or 'no earlier day'}; since then "
+                f"{row['since']}",
+                f"posture replay --from {row['date'].isoformat()}",
+            )
+            for row in rows
+        ]
 
     # --- files of a run --------------------------------------------------------------------
 

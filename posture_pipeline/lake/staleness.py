@@ -1,7 +1,8 @@
-"""Whether stored comparisons of days are still of what is stored of these days.
+"""Whether stored comparisons of days still compare what is stored.
 
-A comparison notes the runs that it read. When one of its days is computed again, it stays as it was
-until it is made again too.
+A day compares with the newest earlier one, and notes the runs that it read. When one of the two is
+computed again, or a day between them is stored later, the comparison stays as it was until its day
+is computed again too.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from datetime import date
 
 import polars as pl
 
-from posture_pipeline.lake.store import Lake
-from posture_pipeline.schemas import CONTROL_STATUS, SCORE_CHANGES, SCORE_TABLES
+from posture_pipeline.lake.explanation import earlier_day
+from posture_pipeline.lake.store import Commit, Lake
+from posture_pipeline.schemas import CONTROL_STATUS, FINDING_CHANGES, SCORE_CHANGES, SCORE_TABLES
 
 RUNS = "runs"
 """Key of a comparison's commit: the runs that it read."""
@@ -32,31 +34,48 @@ def runs_of(lake: Lake, days: Iterable[date]) -> dict[str, dict[str, str]]:
     }
 
 
-def outdated_comparisons(lake: Lake, day: date) -> pl.DataFrame:
-    """The comparisons with an end on this day whose days were computed again since.
+def outdated_comparisons(lake: Lake, days: Iterable[date]) -> pl.DataFrame:
+    """The comparisons of these days that do not compare what is stored now.
 
-    These are the `score_changes` of the day and of the next stored one. One that does not say what
-    it read (it was made by an earlier version) cannot be judged and is left out.
+    Either one of the two days was computed again since, or a day between them was stored since.
 
     Returns:
-        date (of the comparison), compared_with, computed_again: the days, joined by a comma.
+        date (of the comparison), compared_with (may be null), since: what happened since. A row for
+        each day at most.
     """
-    later = list(lake.days_before(SCORE_CHANGES.name, after=day))
-    own = [day] if lake.commit_of(SCORE_CHANGES.name, day) is not None else []
     rows = []
-    for each in own + later[-1:]:
-        details = lake.require(SCORE_CHANGES.name, each).details
-        noted: dict[str, dict[str, str]] = details.get(RUNS, {})
-        now = runs_of(lake, [date.fromisoformat(name) for name in noted])
-        again = [name for name in sorted(noted) if noted[name] != now[name]]
-        if again:
-            rows.append((each, details.get("compared_with"), ", ".join(again)))
-    return pl.DataFrame(
-        rows,
-        schema={
-            "date": pl.Date,
-            "compared_with": pl.String,
-            "computed_again": pl.String,
-        },
-        orient="row",
-    )
+    for day in days:
+        commits = [
+            commit
+            for table in (SCORE_CHANGES, FINDING_CHANGES)
+            if (commit := lake.commit_of(table.name, day)) is not None
+        ]
+        if not commits:
+            continue
+        compared_with = [commit.details.get("compared_with") for commit in commits]
+        since = _stored_between(lake, day, compared_with) or _computed_again(lake, commits[0])
+        if since:
+            rows.append((day, compared_with[0], since))
+    schema = {"date": pl.Date, "compared_with": pl.String, "since": pl.String}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def ends_of(lake: Lake, day: date) -> list[date]:
+    """The days whose comparisons have an end on this day: itself, and the next stored one."""
+    later = list(lake.days_before(SCORE_CHANGES.name, after=day))
+    return [day, *later[-1:]]
+
+
+def _stored_between(lake: Lake, day: date, compared_with: Iterable[str | None]) -> str | None:
+    newest = earlier_day(lake, day)
+    if newest is None or all((name or "") >= newest.isoformat() for name in compared_with):
+        # What it was compared with may have lost its findings to retention.
+        return None
+    return f"{newest.isoformat()} was stored"
+
+
+def _computed_again(lake: Lake, commit: Commit) -> str | None:
+    noted: dict[str, dict[str, str]] = commit.details.get(RUNS, {})
+    now = runs_of(lake, [date.fromisoformat(name) for name in noted])
+    again = [name for name in sorted(noted) if noted[name] != now[name]]
+    return f"{', '.join(again)} computed again" if again else None
