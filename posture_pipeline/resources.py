@@ -30,6 +30,7 @@ from posture_pipeline.aws.security_hub import (
     ensure_day_is_today,
     unavailable_regions,
 )
+from posture_pipeline.aws.unified_hub import unified_hub_since
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.saved_findings import import_files
@@ -51,10 +52,18 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True, slots=True)
 class AccountList:
-    """The accounts a source could name, and what kept it from naming all."""
+    """The accounts a source could name.
+
+    Attributes:
+        accounts: Rows of `schemas.ORGANIZATION_ACCOUNTS`.
+        incomplete: What kept the source from naming all; None if nothing did.
+        unified_hub_since: Day on which the audit account enabled the unified Security Hub; None if
+            it is not enabled or not known.
+    """
 
     accounts: pl.DataFrame
     incomplete: str | None = None
+    unified_hub_since: date | None = None
 
 
 class SnapshotSource(Protocol):
@@ -110,7 +119,7 @@ class AwsSource:
     def accounts(self, day: date) -> AccountList:
         """The accounts that Organizations lists."""
         listed = organization_accounts(self.clients, self.settings.accounts, day=day)
-        return AccountList(listed.frame, listed.reason)
+        return AccountList(listed.frame, listed.reason, unified_hub_since(self.clients))
 
     def controls(self, reports: Sequence[Report], day: date, *, last_try: bool) -> Listing:
         """The controls as Security Hub and Config define them today."""

@@ -52,6 +52,8 @@ def ingest_assets(
             if commit is None or not source.is_over(day):
                 listed = source.accounts(day)
                 details = {"incomplete": listed.incomplete} if listed.incomplete else {}
+                if listed.unified_hub_since is not None:
+                    details[snapshot.UNIFIED_HUB_SINCE] = listed.unified_hub_since.isoformat()
                 commit = lake.replace(table, day, listed.accounts, details)
         rows = lake.read(table, day)
         return dg.MaterializeResult(

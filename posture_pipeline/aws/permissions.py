@@ -17,6 +17,7 @@ from posture_pipeline.aws import (
     dashboards,
     organizations,
     security_hub,
+    unified_hub,
 )
 from posture_pipeline.aws.clients import AwsClients, NotEnabledError, aws_call, error_code
 from posture_pipeline.aws.security_hub import standard_arn
@@ -76,6 +77,14 @@ def try_permissions(clients: AwsClients, settings: Settings) -> list[PermissionR
     packs = [r.conformance_pack for r in settings.reports if r.conformance_pack]
     if any(report.is_of_standards for report in settings.reports):
         results += _control_calls(clients, standards[0] if standards else ANY_STANDARD)
+        results.append(
+            _tried(
+                unified_hub.ACTION,
+                "telling that Config.1 passes because of the unified Security Hub",
+                lambda: _describe_unified_hub(clients),
+                required=False,
+            )
+        )
     if packs:
         results += [
             _tried(
@@ -141,6 +150,17 @@ def _get_findings(clients: AwsClients, settings: Settings, region: str) -> str:
     # With the filters of a run, so that an endpoint that refuses them shows it here.
     security_hub.try_region(clients, settings, region, clients.now().date())
     return "Findings can be read with the filters of a run."
+
+
+def _describe_unified_hub(clients: AwsClients) -> str:
+    try:
+        with aws_call(unified_hub.ACTION, place=clients.region, aws=clients.aws):
+            clients.security_hub().describe_security_hub_v2()
+    except AwsError as error:
+        if error_code(error) != "ResourceNotFoundException":
+            raise
+        return "The unified Security Hub is not enabled."
+    return "The unified Security Hub is enabled."
 
 
 def _control_calls(clients: AwsClients, standard: str) -> list[PermissionResult]:

@@ -67,6 +67,7 @@ def _import_days(
 ) -> int:
     """Imports days one by one, oldest first; those that are imported already stay."""
     from posture_pipeline.commands.output import Progress
+    from posture_pipeline.commands.replay import update_later_days
     from posture_pipeline.opening import open_lake
     from posture_pipeline.resources import SavedFindings
     from posture_pipeline.running import RunFailedError, dagster_instance, run_day
@@ -105,6 +106,9 @@ def _import_days(
                 flush=True,
             )
             noted.update(done.warnings)
+    for day in wanted:
+        for line in update_later_days(settings, lake, day):
+            print(line)
     print()
     show_scores(settings, wanted[-1])
     print(f"Lake: {settings.lake}")

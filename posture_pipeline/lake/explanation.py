@@ -92,6 +92,7 @@ def read_day(
         controls=why.controls_there(expected, status),
         workloads=lake.scan(WORKLOAD_SCORES, day).filter(of_report).collect(),
         organization=lake.scan(ORGANIZATION_SCORES, day).filter(of_report).collect(),
+        unified_hub_since=snapshot.unified_hub_since(lake, day),
     )
 
 

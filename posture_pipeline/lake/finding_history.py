@@ -162,6 +162,7 @@ def _observed(lake: Lake, settings: Settings, day: date) -> Observed:
         expected,
         pl.concat([enabled.select("report", "control_id"), *found]).unique(),
         collect == COLLECT_FAILING,
+        snapshot.unified_hub_since(lake, day),
     )
 
 

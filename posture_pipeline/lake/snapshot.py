@@ -62,6 +62,9 @@ ROWS_SCORED_AT_ONCE = (200_000, 500_000)
 PASSES = 10
 """Groups of accounts that a day is scored in, as far as memory allows."""
 
+UNIFIED_HUB_SINCE = "unified_hub_since"
+"""Key of the commit of the day's accounts: see `unified_hub_since`."""
+
 SCORED_STATE = "ACTIVE"
 """Accounts in any other state are listed and not scored."""
 
@@ -364,6 +367,17 @@ def score_context(lake: Lake, settings: Settings, day: date) -> ScoreContext:
         carry_days=settings.carry_days,
         incomplete=incomplete_because(commit.details.get("regions_left_out", [])),
     )
+
+
+def unified_hub_since(lake: Lake, day: date) -> date | None:
+    """Since when the unified Security Hub is enabled, as AWS said on a day; None: not, or unknown.
+
+    Raises:
+        LakeError: The commit of the day's accounts cannot be read.
+    """
+    commit = lake.commit_of(ORGANIZATION_ACCOUNTS.name, day)
+    text = commit.details.get(UNIFIED_HUB_SINCE) if commit else None
+    return date.fromisoformat(text) if isinstance(text, str) else None
 
 
 def carried_of(lake: Lake, day: date) -> pl.DataFrame:

@@ -13,8 +13,8 @@ their last update), controls-findings-create-update (archiving), securityhub-int
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from datetime import date, timedelta
+from typing import Protocol
 
 import polars as pl
 
@@ -22,8 +22,11 @@ from posture_pipeline.model.controls import CONFIG_PRODUCT
 from posture_pipeline.model.scoring import COLLECT_FAILING, NO_FINDINGS
 from posture_pipeline.schemas import ACCOUNT_FINDINGS, SCORE_CHANGE_CAUSES, SEPARATOR, TIMESTAMP
 
-if TYPE_CHECKING:
-    from datetime import date
+ALWAYS_PASSED = "Config.1"
+"""The control that passes in every account where the unified Security Hub is enabled too: AWS
+Config then records by a service-linked recorder."""
+ALWAYS_PASSED_SINCE = date(2026, 5, 27)
+"""The day since which AWS passes it (user guide, Config.1)."""
 
 AGED_OUT_DAYS = 85
 """A finding deleted after 90 days without an update was last seen some days before that."""
@@ -33,6 +36,7 @@ CAUSES: dict[str, str] = {
     "new_passing_resource": "a resource that was not there before passes",
     "regression": "the resource passed before and fails now",
     "fixed": "the resource passes now",
+    "always_passed": "AWS always passes this control beside the unified Security Hub; not a fix",
     "resource_gone": "the resource is gone",
     "not_applicable": "AWS Config no longer evaluates the resource: deleted, or out of scope",
     "suppressed": "somebody suppressed the finding, so it no longer counts",
@@ -156,6 +160,10 @@ class Snapshot(Protocol):
     def collects_failing(self) -> bool:
         """Whether PASSED findings were left out of the snapshot."""
 
+    @property
+    def unified_hub_since(self) -> date | None:
+        """Day on which the unified Security Hub was enabled; None if it is not, or not known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -165,6 +173,7 @@ class Observed:
     expected: pl.DataFrame
     controls: pl.DataFrame
     collects_failing: bool = False
+    unified_hub_since: date | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +188,8 @@ class Day:
         controls: As `controls_there` gives them, of all accounts.
         workloads: Rows of `schemas.WORKLOAD_SCORES`.
         organization: Rows of `schemas.ORGANIZATION_SCORES`.
+        unified_hub_since: Day on which the unified Security Hub was enabled; None if it is not, or
+            not known.
     """
 
     day: date
@@ -188,6 +199,7 @@ class Day:
     controls: pl.DataFrame
     workloads: pl.DataFrame
     organization: pl.DataFrame
+    unified_hub_since: date | None = None
 
     @property
     def collects_failing(self) -> bool:
@@ -509,9 +521,20 @@ def finding_causes(
         & (pl.col("hides_before") == pl.col("state_after"))
         & pl.col("hides_after").ne_missing(pl.col("state_after"))
     ).fill_null(value=False)
+    hub_enabled = after.unified_hub_since is not None and (
+        max(after.unified_hub_since, ALWAYS_PASSED_SINCE) <= after.day
+    )
+    always_passed = (
+        pl.lit(hub_enabled)
+        & (pl.col("control_id") == ALWAYS_PASSED)
+        & (pl.col("state_after") == "PASSED")
+        & pl.col("state_before").is_in(NOT_PASSING)
+    )
     stayed = (
         pl.when((pl.col("state_after") == "SUPPRESSED") | newly_hidden)
         .then(pl.lit("suppressed"))
+        .when(always_passed)
+        .then(pl.lit("always_passed"))
         .when(no_longer_hidden)
         .then(pl.lit("unsuppressed"))
         .when(pl.col("state_after") == "UNKNOWN")
@@ -539,7 +562,7 @@ def finding_causes(
     )
     return (
         rows.with_columns(cause=cause)
-        .with_columns(detail=_detail())
+        .with_columns(detail=_detail(after.unified_hub_since))
         .select(
             *PROBLEM,
             "cause",
@@ -631,8 +654,9 @@ def _counted(rows: pl.DataFrame, when: str) -> pl.DataFrame:
     return rows.rename({"findings": f"resource_findings_{when}"})
 
 
-def _detail() -> pl.Expr:
+def _detail(unified_hub_since: date | None) -> pl.Expr:
     """The evidence in a few words; null where the statuses say it all."""
+    hub = f"the unified Security Hub is enabled since {unified_hub_since}"
     by_whom = pl.concat_str(
         pl.lit("by "), pl.col("note_updated_by_after").str.split("/").list.last()
     )
@@ -647,6 +671,8 @@ def _detail() -> pl.Expr:
     return (
         pl.when(pl.col("cause") == "suppressed")
         .then(suppressed.replace("", None))
+        .when(pl.col("cause") == "always_passed")
+        .then(pl.lit(hub))
         .when(pl.col("cause") == "could_not_be_evaluated")
         .then(pl.col("reason_codes_after").replace("", None))
         .when(

@@ -8,6 +8,7 @@ Rendered findings, Config's compliance replies and the true cause of every chang
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from posture_pipeline.simulation.settings import SimulationSettings
 
+ALWAYS_PASSED_SINCE = dt.date(2026, 5, 27)
+"""Since then Config.1 passes wherever the unified Security Hub is enabled too (AWS: user guide)."""
 Status = Literal["PASSED", "FAILED", "WARNING", "NOT_AVAILABLE"]
 
 CONFIG_RETENTION_DAYS = 90
@@ -553,7 +556,8 @@ def observations(settings: SimulationSettings, account: Account, day: int) -> It
             continue
         evaluated = day if off is None else off
         for seen in _control_observations(account, name, checks, regions_without, evaluated):
-            yield seen if off is None else seen._replace(updated=off)
+            found = _with_unified_hub(settings, seen, day)
+            yield found if off is None else found._replace(updated=off)
     told = (*_aging_checks(settings, account, day), *_deleted_checks(settings, account, day))
     for check in (*plan.rules, *told):
         status, previous, since = _state(check, day)
@@ -583,6 +587,22 @@ def observations(settings: SimulationSettings, account: Account, day: int) -> It
             created,
             None,
         )
+
+
+def _with_unified_hub(settings: SimulationSettings, seen: Observation, day: int) -> Observation:
+    """Return an observation as it is once the unified hub is enabled: Config.1 always passes."""
+    since = settings.unified_hub_since
+    if seen.subject != "Config.1" or seen.status == "PASSED" or since is None:
+        return seen
+    enabled = max(since, ALWAYS_PASSED_SINCE).toordinal()
+    if day < enabled:
+        return seen
+    return seen._replace(
+        status="PASSED",
+        previous=seen.status,
+        since=max(enabled, seen.created),
+        suppressed_since=None,
+    )
 
 
 def rule_states(settings: SimulationSettings, account: Account, day: int) -> Iterator[Observation]:

@@ -124,6 +124,7 @@ class SecurityHub:
         return {
             "GetFindings": self.get_findings,
             "DescribeHub": self.describe_hub,
+            "DescribeSecurityHubV2": self.describe_unified_hub,
             "EnableSecurityHub": self.enable_security_hub,
             "GetEnabledStandards": self.get_enabled_standards,
             "DescribeStandards": self.describe_standards,
@@ -268,6 +269,20 @@ class SecurityHub:
             "SubscribedAt": _SUBSCRIBED,
             "AutoEnableControls": True,
             "ControlFindingGenerator": "SECURITY_CONTROL" if consolidated else "STANDARD_CONTROL",
+        }
+
+    def describe_unified_hub(self, _params: dict[str, Any], region: str) -> Reply:
+        """Return the unified hub of the audit account, if it is enabled."""
+        since = self._settings.unified_hub_since
+        if since is None or self._clock.now().date() < since:
+            raise ServiceError(
+                code="ResourceNotFoundException",
+                message="Account is not subscribed to Security Hub",
+                status=404,
+            )
+        return {
+            "HubV2Arn": f"arn:aws:securityhub:{region}:{self._audit}:hubv2/default",
+            "SubscribedAt": f"{since.isoformat()}T09:00:00.000Z",
         }
 
     def enable_security_hub(self, _params: dict[str, Any], _region: str) -> Reply:

@@ -124,6 +124,8 @@ class SimulationSettings:
         several_resources: whether some control findings list a second resource.
         standard_arns: whether some findings name their standards by full ARNs.
         unlisted_account: whether an account sends findings that Organizations does not list.
+        unified_hub_since: the day on which the unified Security Hub was enabled beside Security Hub
+            CSPM, after which Config.1 always passes; None: it is not.
         azure: whether a connector brings findings of an Azure subscription.
 
     Raises:
@@ -153,6 +155,7 @@ class SimulationSettings:
     several_resources: bool = False
     standard_arns: bool = False
     unlisted_account: bool = False
+    unified_hub_since: dt.date | None = None
     azure: bool = False
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from posture_pipeline.aws.organizations import organization_accounts
 from posture_pipeline.aws.permissions import PermissionResult, try_permissions
 from posture_pipeline.aws.rate import RateBudget
 from posture_pipeline.aws.security_hub import Collected, PassingCollectionError, collect
+from posture_pipeline.aws.unified_hub import unified_hub_since
 from posture_pipeline.errors import (
     AwsError,
     CredentialsError,
@@ -45,7 +46,9 @@ PAGE = 25
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[SimulationServer]:
-    settings = SimulationSettings(accounts=6, resources_per_account=5, rate_limit=None)
+    settings = SimulationSettings(
+        accounts=6, resources_per_account=5, rate_limit=None, unified_hub_since=DAY
+    )
     with serve(settings) as server:
         yield server
 
@@ -587,6 +590,32 @@ def test_without_the_permission_for_tags_the_accounts_come_without_and_it_is_tri
     assert len(hub.calls("ListTagsForResource")) == 1
 
 
+def test_since_when_the_unified_hub_is_enabled_is_known_where_aws_says_so(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    assert unified_hub_since(clients) == DAY
+    hub.set_clock(NOW - timedelta(days=1))
+    assert unified_hub_since(clients) is None
+    assert [call["status"] for call in hub.calls("DescribeSecurityHubV2")] == [200, 404]
+
+
+@pytest.mark.parametrize("kind", ["truncate", "empty", "throttle", "error"])
+def test_without_an_answer_on_the_unified_hub_the_run_goes_on(
+    clients: AwsClients, hub: SimulationServer, kind: str
+) -> None:
+    hub.inject([{"kind": kind, "operation": "DescribeSecurityHubV2", "times": None}])
+    assert unified_hub_since(clients) is None
+
+
+def test_a_role_that_may_not_ask_for_the_unified_hub_changes_nothing(
+    clients: AwsClients, hub: SimulationServer
+) -> None:
+    deny(hub, "DescribeSecurityHubV2")
+    assert unified_hub_since(clients) is None
+    result = results(clients)["securityhub:DescribeSecurityHubV2"]
+    assert (result.ok, result.required) == (False, False)
+
+
 @pytest.mark.parametrize("operation", ["ListAccounts", "ListTagsForResource"])
 @pytest.mark.parametrize("kind", ["truncate", "empty", "throttle", "error"])
 def test_a_failing_organizations_is_an_error_not_a_short_list(
@@ -702,6 +731,7 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "securityhub:GetFindings",
         "securityhub:ListSecurityControlDefinitions",
         "securityhub:BatchGetStandardsControlAssociations",
+        "securityhub:DescribeSecurityHubV2",
         "config:DescribeConformancePacks",
         "config:DescribeConformancePackCompliance",
         "config:ListConformancePackComplianceScores",

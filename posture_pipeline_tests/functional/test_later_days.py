@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,13 @@ SELECTION = [
     *SCORED,
     *(table.name for table in (SCORE_CHANGES, EXCEPTIONS, REMEDIATION)),
 ]
-RULES = Report(name="rules", custom_rules=["lz-a", "lz-b"])
+RULES = Report(name="rules", custom_rules=("lz-a", "lz-b"))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 def test_a_day_that_is_imported_between_two_is_what_the_later_one_compares_with(

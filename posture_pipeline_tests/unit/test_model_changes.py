@@ -354,6 +354,40 @@ def test_a_repair_is_a_repair_whatever_is_suppressed_beside_it() -> None:
         assert causes_of(first, second) == [(cause, "bucket")]
 
 
+def hub_causes(
+    before: str, *, since: date | None, control: str = "Config.1", day: date = AFTER
+) -> list[tuple[str, str | None]]:
+    """Cause and detail of a control that passes after an earlier day, beside the unified hub."""
+    found = [
+        day_of(when, [finding(control, status), *OTHER], controls=(control, "Other.1", "Other.2"))
+        for when, status in ((BEFORE - (AFTER - day), before), (day, "PASSED"))
+    ]
+    days = [
+        (Day(**{**_fields(each), "unified_hub_since": since}), findings) for each, findings in found
+    ]
+    _, reasons = compared(days[0], days[1])
+    rows = reasons.filter(pl.col("scope") == "account", pl.col("control_id") == control)
+    return list(rows.select("cause", "detail").iter_rows())
+
+
+@pytest.mark.parametrize("before", ["FAILED", "WARNING"])
+def test_a_control_that_aws_always_passes_beside_the_unified_hub_was_not_fixed(before: str) -> None:
+    detail = "the unified Security Hub is enabled since 2026-11-23"
+    assert hub_causes(before, since=AFTER) == [("always_passed", detail)]
+    assert hub_causes(before, since=date(2026, 1, 9))[0][0] == "always_passed"
+
+
+def test_without_the_unified_hub_the_control_was_fixed() -> None:
+    assert hub_causes("FAILED", since=None) == [("fixed", None)]
+    assert hub_causes("FAILED", since=AFTER + timedelta(days=1)) == [("fixed", None)]
+    assert hub_causes("FAILED", since=AFTER, control="Config.2") == [("fixed", None)]
+    # Before 2026-05-27 the control was checked beside the unified hub too.
+    began = date(2026, 5, 27)
+    early = date(2026, 1, 9)
+    assert hub_causes("FAILED", since=early, day=began)[0][0] == "always_passed"
+    assert hub_causes("FAILED", since=early, day=began - timedelta(days=1))[0][0] == "fixed"
+
+
 def test_a_failing_finding_that_vanished_is_never_fixed_by_default() -> None:
     assert causes_of([finding("S3.1", "FAILED")], []) == [("no_evidence", "bucket")]
 

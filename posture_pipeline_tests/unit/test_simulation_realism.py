@@ -306,3 +306,23 @@ def test_the_truth_names_exactly_the_findings_that_differ_in_a_realistic_organiz
             if c.finding_id
         }
         assert changes == differ
+
+
+# The unified hub
+
+
+def test_config_1_always_passes_once_the_unified_hub_is_enabled() -> None:
+    plain, enabled = organization(accounts=24), organization(accounts=24, unified_hub_since=DAY)
+
+    def statuses(org: SimulatedOrganization, day: dt.date) -> dict[str, str]:
+        return {
+            f["Id"]: f["Compliance"]["Status"]
+            for f in of_product(all_findings(org, day), "securityhub")
+            if f["RecordState"] == "ACTIVE" and f["Compliance"]["SecurityControlId"] == "Config.1"
+        }
+
+    day_before = DAY - dt.timedelta(1)
+    assert statuses(enabled, day_before) == statuses(plain, day_before)
+    assert set(statuses(plain, DAY).values()) > {"PASSED"}
+    assert set(statuses(enabled, DAY).values()) == {"PASSED"}
+    assert statuses(enabled, DAY).keys() == statuses(plain, DAY).keys()
