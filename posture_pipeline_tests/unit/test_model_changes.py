@@ -475,6 +475,46 @@ def test_the_stand_in_for_no_resources_goes_when_a_resource_comes() -> None:
     assert causes_of([stand_in], []) == [("no_evidence", f"AWS::::Account:{ONE}")]
 
 
+@pytest.mark.parametrize(
+    ("gone", "came"),
+    [
+        # It failed, so it was the account's own finding.
+        ({"resource_id": f"AWS::::Account:{ONE}", "compliance_status": "FAILED"}, {}),
+        # A resource is not gone because another one came.
+        ({"resource_id": "other"}, {}),
+        # Another region has findings of its own, and another control too.
+        ({"resource_id": f"AWS::::Account:{ONE}"}, {"region": "us-east-1"}),
+        ({"resource_id": f"AWS::::Account:{ONE}"}, {"security_control_id": "S3.5"}),
+    ],
+)
+def test_only_the_passing_finding_of_the_account_itself_goes_when_a_resource_comes(
+    gone: dict[str, Any], came: dict[str, Any]
+) -> None:
+    before = [finding("S3.1", **gone), finding("S3.1", "FAILED", resource_id="stays")]
+    after = [finding("S3.1", resource_id="stays"), finding("S3.1", **came)]
+    found = {resource: cause for cause, resource in causes_of(before, after)}
+    assert found[gone["resource_id"]] == "no_evidence"
+
+
+@pytest.mark.parametrize(
+    ("status", "reasons", "deleted"),
+    [
+        ("NOT_AVAILABLE", None, True),
+        ("NOT_AVAILABLE", "SOMETHING", True),
+        ("FAILED", "RESOURCE_DELETED", True),
+        ("FAILED", "SOMETHING", False),
+        ("PASSED", None, False),
+        ("WARNING", None, False),
+    ],
+)
+def test_an_archived_finding_tells_of_a_deleted_resource_by_reason_or_status(
+    status: str, reasons: str | None, deleted: bool
+) -> None:
+    archived = finding("S3.1", status, record_state="ARCHIVED", archival_reasons=reasons)
+    rows = ACCOUNT_FINDINGS.cast(pl.DataFrame([archived])).lazy()
+    assert why.deleted_resources(rows).collect().height == deleted
+
+
 def test_where_passed_findings_are_not_collected_a_missing_one_proves_nothing() -> None:
     before = [finding("S3.1", "FAILED"), finding("S3.5", "FAILED"), *OTHER]
     days = [
@@ -558,6 +598,157 @@ def test_a_control_can_have_several_causes_and_the_decisive_ones_come_first() ->
     assert dict(rows.select("resource_id", "decisive").iter_rows()) == {
         "a": True, "b": True, "c": False, "d": True,
     }  # fmt: skip
+
+
+def decisive_causes(
+    before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> set[tuple[str, str]]:
+    _, reasons = compared(day_of(BEFORE, [*before, *OTHER]), day_of(AFTER, [*after, *OTHER]))
+    rows = reasons.filter((pl.col("scope") == "organization") & pl.col("decisive"))
+    return set(rows.select("cause", "resource_id").iter_rows())
+
+
+def test_what_failed_decides_before_what_could_not_be_evaluated() -> None:
+    """A control that was UNKNOWN got worse by the failure, and got better by its repair."""
+    unknown = [finding("S3.1", "WARNING", resource_id="a"), finding("S3.1", resource_id="b")]
+    failed = [
+        finding("S3.1", resource_id="a"),
+        finding("S3.1", "FAILED", resource_id="b"),
+        finding("S3.1", "WARNING", resource_id="c"),
+    ]
+    assert decisive_causes(unknown, failed) == {("regression", "b")}
+    assert decisive_causes(failed, unknown) == {("fixed", "b")}
+
+
+def test_a_carried_failure_decides_as_a_failure_does() -> None:
+    cause = {
+        "report": "fsbp",
+        "account_id": ONE,
+        "region": HOME,
+        "control_id": "S3.1",
+        "resource_id": "bucket",
+        "cause": "carried_too_long",
+        "status_before": "CARRIED",
+        "status_after": ABSENT,
+    }
+    first, _ = day_of(BEFORE, [finding("S3.1", "FAILED"), finding("S3.5"), *OTHER])
+    second, _ = day_of(AFTER, [finding("S3.5"), *OTHER])
+    causes = pl.DataFrame([cause], schema=why.CAUSE_SCHEMA)
+    none = pl.DataFrame(schema=why.PROBLEM_SCHEMA)
+    _, reasons = score_changes(first, second, causes, {"before": none, "after": none})
+    assert reasons["decisive"].to_list() == [True] * len(SCOPES)
+
+
+def test_the_evidence_in_words_is_that_of_the_cause() -> None:
+    """Nothing that another cause would say is said."""
+    noted = {"note_text": "ok", "note_updated_by": "arn:aws:sts::1:assumed-role/ops/ann"}
+    codes = {"reason_codes": "CONFIG_EVALUATIONS_EMPTY"}
+    archived = {"record_state": "ARCHIVED"}
+    cases: list[tuple[dict[str, Any], list[dict[str, Any]], str, str | None]] = [
+        (finding("S3.1"), [finding("S3.1", "FAILED", **noted, **codes)], "regression", None),
+        (finding("S3.1", "FAILED"), [finding("S3.1", **noted, **codes)], "fixed", None),
+        (
+            finding("S3.1", "FAILED"),
+            [finding("S3.1", "FAILED", workflow_status="SUPPRESSED", **noted, **codes)],
+            "suppressed",
+            'by ann: "ok"',
+        ),
+        (
+            finding("S3.1", "FAILED"),
+            [finding("S3.1", "FAILED", workflow_status="SUPPRESSED")],
+            "suppressed",
+            None,
+        ),
+        (
+            finding("S3.1"),
+            [finding("S3.1", "WARNING", **noted, **codes)],
+            "could_not_be_evaluated",
+            "CONFIG_EVALUATIONS_EMPTY",
+        ),
+        (finding("S3.1"), [finding("S3.1", "WARNING")], "could_not_be_evaluated", None),
+        (finding("S3.1", "FAILED"), [], "no_evidence", "last updated 2026-11-22"),
+        (
+            finding("S3.1", "FAILED"),
+            [finding("S3.1", "FAILED", archival_reasons="SOMETHING", **archived)],
+            "archived",
+            "archived by AWS: SOMETHING",
+        ),
+        (
+            finding("S3.1", "FAILED"),
+            [finding("S3.1", "FAILED", **archived)],
+            "archived",
+            "archived by AWS",
+        ),
+    ]
+    for before, after, cause, detail in cases:
+        _, reasons = compared(
+            day_of(BEFORE, [before, finding("S3.5"), *OTHER]),
+            day_of(AFTER, [*after, finding("S3.5"), *OTHER]),
+        )
+        found = reasons.filter(pl.col("scope") == "account").select("cause", "detail").rows()
+        assert found == [(cause, detail)]
+
+
+def test_why_a_resource_is_taken_for_gone_is_said() -> None:
+    stand_in = finding("S3.1", resource_id=f"AWS::::Account:{ONE}")
+    failing = [finding("S3.1", "FAILED"), finding("S3.5", "FAILED")]
+    deleted = finding("S3.5", "NOT_AVAILABLE", record_state="ARCHIVED")
+    cases = [
+        ([stand_in], [finding("S3.1", "FAILED")], "it stood for no resources at all; now"),
+        (failing, [], "no finding of the resource is left"),
+        (failing, [deleted], "another finding of the resource says that it was deleted"),
+    ]
+    for before, after, detail in cases:
+        _, reasons = compared(day_of(BEFORE, [*before, *OTHER]), day_of(AFTER, [*after, *OTHER]))
+        rows = reasons.filter(
+            pl.col("scope") == "account",
+            pl.col("control_id") == "S3.1",
+            pl.col("cause") == "resource_gone",
+        )
+        (found,) = rows["detail"]
+        assert found.startswith(detail)
+
+
+def test_a_control_that_is_not_there_has_no_failing_resources() -> None:
+    """None of them, and not an unknown number."""
+    first = day_of(BEFORE, [finding("S3.1", "FAILED"), *OTHER], controls=("S3.1", "Other.1"))
+    second = day_of(AFTER, [finding("S3.5", "FAILED"), *OTHER], controls=("S3.5", "Other.1"))
+    changes, _ = compared(first, second)
+    columns = ["control_id", "failing_resources_before", "failing_resources_after"]
+    rows = changes.filter(pl.col("scope") == "organization").select(columns).sort("control_id")
+    assert rows.rows() == [("S3.1", 1, 0), ("S3.5", 0, 1)]
+
+
+def test_changes_are_stored_by_report_and_scope_the_worst_first() -> None:
+    """What has no part comes after what has one; equal parts by the control's id."""
+    controls = ("S3.1", "S3.2", "S3.3", "S3.4", "Other.1", "Other.2")
+    states = {"S3.1": "PASSED", "S3.3": "FAILED", "S3.2": "FAILED"}
+    turned = {"PASSED": "FAILED", "FAILED": "PASSED"}
+    quiet = finding("Other.2", account_id=TWO, workflow_status="SUPPRESSED")
+    before = [finding(each, states[each]) for each in states]
+    after = [finding(each, turned[states[each]]) for each in states]
+    places = {ONE: ("b", "production"), TWO: ("a", "production")}
+    changes, reasons = compared(
+        day_of(BEFORE, [*before, OTHER[0], quiet], controls=controls, places=places),
+        day_of(
+            AFTER,
+            [*after, OTHER[0], finding("Other.2", "FAILED", account_id=TWO)],
+            controls=controls,
+            places=places,
+        ),
+    )
+    rows = changes.select("scope", "account_id", "workload", "control_id", "part").rows()
+    accounts = [(each[1], each[3]) for each in rows if each[0] == "account"]
+    mine = [(ONE, each) for each in ("S3.1", "S3.2", "S3.3")]
+    assert accounts == [*mine, (TWO, "Other.2")]
+    workloads = [(each[2], each[3]) for each in rows if each[0] == "workload"]
+    assert workloads == [("a", "Other.2"), ("b", "S3.1"), ("b", "S3.2"), ("b", "S3.3")]
+    whole = [each[3] for each in rows if each[0] == "organization"]
+    assert whole[0] in ("S3.1", "Other.2")
+    parts = [each[4] for each in rows if each[0] == "organization"]
+    assert parts == sorted(parts)
+    named = reasons.filter(pl.col("scope") == "account").select("account_id", "control_id").rows()
+    assert named == accounts
 
 
 def test_a_cause_names_its_findings_and_when_they_were_first_seen() -> None:

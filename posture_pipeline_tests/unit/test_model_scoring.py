@@ -19,6 +19,7 @@ from posture_pipeline.model.scoring import ScoreContext
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
+    CARRIED_FAILURES,
     CONTROL_STATUS,
     EXPECTED_CONTROLS,
     ORGANIZATION_SCORES,
@@ -826,3 +827,33 @@ def test_while_aws_switches_both_kinds_give_the_same_score_as_one() -> None:
     new = [asff(row, number, consolidated=True) for number, row in enumerate(rows)]
     old = [asff(row, number + 100, consolidated=False) for number, row in enumerate(rows)]
     assert scores_of_pages(new + old, 100) == scores_of_pages(new, 100)
+
+
+# --- carried failures in a score --------------------------------------------------------------
+
+
+def carried_failure(control: str, resource: str) -> pl.DataFrame:
+    row = {"report": "fsbp", "account_id": ONE, "control_id": control, "resource_id": resource}
+    return pl.DataFrame([row], schema=CARRIED_FAILURES.schema)
+
+
+def test_controls_that_fail_for_nothing_but_carried_failures_are_counted() -> None:
+    rows = [finding("A", "FAILED"), finding("B"), finding("C"), finding("D", "WARNING")]
+    carried = pl.concat(
+        [carried_failure(each, "gone") for each in ("A", "C", "D", "E")]
+        + [carried_failure("E", "gone too")]
+    )
+    found = statuses(rows, controls(*"ABCDE"), carried=carried)
+    shown = found.sort("control_id").select("status", "basis", "carried_findings").rows()
+    assert shown == [
+        ("FAILED", "findings", 1),
+        ("PASSED", "findings", 0),
+        ("FAILED", "findings", 1),
+        ("FAILED", "findings", 1),
+        ("FAILED", "carried", 2),
+    ]
+    context = ScoreContext(DAY, COLLECTED_AT, (STANDARD,))
+    (score,) = scoring.account_scores(found, controls(*"ABCDE"), accounts(ONE), context).to_dicts()
+    # A fails by a finding of its own too.
+    assert (score["carried"], score["carried_findings"]) == (3, 5)
+    assert (score["passed"], score["failed"], score["score"]) == (1, 4, 20.0)
