@@ -200,6 +200,7 @@ def test_failures_that_are_carried_forward_are_on_both_lists(
                 "control_id": control,
                 "resource_id": "a-bucket-without-findings",
                 "carried_since": DAY,
+                "finding_id": "deleted",
             }
             for control in (passing, found.rows["control_id"][0])
         ],

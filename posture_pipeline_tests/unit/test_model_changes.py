@@ -511,7 +511,7 @@ def test_an_archived_finding_tells_of_a_deleted_resource_by_reason_or_status(
     status: str, reasons: str | None, deleted: bool
 ) -> None:
     archived = finding("S3.1", status, record_state="ARCHIVED", archival_reasons=reasons)
-    rows = ACCOUNT_FINDINGS.cast(pl.DataFrame([archived])).lazy()
+    rows = ACCOUNT_FINDINGS.read_as(pl.DataFrame([archived])).lazy()
     assert why.deleted_resources(rows).collect().height == deleted
 
 
