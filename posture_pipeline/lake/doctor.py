@@ -176,6 +176,7 @@ class Doctor:
         try:
             commit = self.lake.last_commit_of(table, day)
             kept = list(self.lake.kept_commits(table, day).values())
+            kept += self.lake.replaced(table, day).values()
         except LakeError as error:
             mend = f"remove the file that is named; then {mend_of(table, day)}"
             return [Problem(table, day, partition, str(error), mend)]

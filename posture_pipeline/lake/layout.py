@@ -14,6 +14,7 @@ CATALOG = "posture.duckdb"
 COMMIT = "_current.json"
 LOCK = ".commit.lock"
 KEPT = "_method="
+REPLACED = "_replaced="
 MONTH = "month="
 OPEN = "_open.json"
 POSITION = "_position.json"
@@ -68,6 +69,15 @@ def kept_file(table: str, day: date, method: str) -> str:
     """
     slug = re.sub(r"[^A-Za-z0-9.]+", "-", method).strip("-")
     return f"{partition(table, day)}/{KEPT}{slug}.json"
+
+
+def replaced_file(table: str, day: date, run: str) -> str:
+    """The file whose content is a commit that was replaced and can be restored.
+
+    >>> replaced_file("raw_finding_pages", date(2026, 11, 23), "1a2b3c4d")
+    'raw_finding_pages/date=2026-11-23/_replaced=1a2b3c4d.json'
+    """
+    return f"{partition(table, day)}/{REPLACED}{run}.json"
 
 
 def part(number: int) -> str:

@@ -3,7 +3,7 @@
 Readers never wait. What is no longer needed is first taken out of the commits; its files are
 deleted by a later maintenance, when nobody can be reading them any more. Nothing is deleted that
 retention or a commit does not name: a removed day names the run that it had, a compacted one that
-its rows now lie in the file of its month.
+its rows now lie in the file of its month, a replaced one can be restored until then.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ NEEDED_DAYS = 2
 
 SECONDS_OF_A_QUERY = 2.0
 """More than a query takes from looking for its files to reading the commits."""
+
+_REPLACED = f"/{layout.REPLACED}"
 
 REMOVED, PUT_TOGETHER, DELETED, LEFT = "removed", "compacted", "deleted", "left"
 
@@ -272,15 +274,18 @@ class Maintenance:
 
     def delete(self) -> list[Done]:
         """Deletes the files that an earlier maintenance took out of the commits."""
-        tables = [RAW_FINDING_PAGES, MERGED_FINDINGS.name, ACCOUNT_FINDINGS.name]
+        tables = [RAW_FINDING_PAGES, *(table.name for table in TABLES)]
         done = [each for table in tables for each in self._deleted_days(table)]
-        for table in COMPACTED:
-            done += self._deleted_days(table.name)
-            done += self._deleted_months(table)
-        return done
+        return done + [each for table in COMPACTED for each in self._deleted_months(table)]
 
     def _deleted_days(self, table: str) -> Iterator[Done]:
-        for day, runs in sorted(_runs_by_day(self.lake, table).items()):
+        objects = self.lake.objects(table)
+        restorable = {
+            layout.day_of(path.rpartition("/")[0]) for path in objects if _REPLACED in path
+        }
+        for day, runs in sorted(_runs_in(table, objects).items()):
+            if day in restorable:
+                yield from self._deleted_replaced(table, day, runs)
             if not runs:
                 continue
             try:
@@ -291,6 +296,24 @@ class Maintenance:
             if superfluous is not None and self._is_over(superfluous.since):
                 of_day = {run: runs[run] for run in superfluous.runs}
                 yield from self._delete_old_runs(table, day, of_day, superfluous.why)
+
+    def _deleted_replaced(
+        self, table: str, day: date, runs: dict[str, dict[str, Stored]]
+    ) -> Iterator[Done]:
+        """Deletes what was replaced on a day and could be restored until now."""
+        try:
+            replaced = self.lake.replaced(table, day)
+            kept = {each.run for each in self.lake.kept_commits(table, day).values()}
+        except LakeError as error:
+            yield Done(LEFT, table, (day,), 0, 0, str(error))
+            return
+        for run, commit in replaced.items():
+            if self._is_over(datetime.fromisoformat(commit.details["replaced_at"])):
+                objects = {} if run in kept else runs.pop(run, {})
+                folder = layout.run_folder(table, day, run)
+                yield self._delete(table, (day,), folder, objects, "replaced, and not restored")
+                if not self.dry_run:
+                    self.lake.delete(layout.replaced_file(table, day, run))
 
     def _deleted_months(self, table: Table) -> Iterator[Done]:
         for folder in self.lake.names(table.name)[0]:
@@ -342,7 +365,8 @@ class Maintenance:
                 write_manifests(
                     self.lake, days, tables=[each for each in TABLES if each.name == table]
                 )
-            self.lake.delete(folder)
+            if objects:
+                self.lake.delete(folder)
         size = sum(each.bytes for each in objects.values())
         return Done(DELETED, table, days, len(objects), size, why)
 
@@ -377,7 +401,7 @@ def superfluous_runs(lake: Lake, table: str, day: date, runs: Iterable[str]) -> 
         return Superfluous(tuple(runs), datetime.fromisoformat(commit.removed_at), "removed before")
     if commit.month_run is None or commit.compacted_at is None or commit.run not in runs:
         return None
-    kept = lake.kept_commits(table, day).values()
+    kept = [*lake.kept_commits(table, day).values(), *lake.replaced(table, day).values()]
     if any(each.run == commit.run and each.month_run is None for each in kept):
         return None
     since = datetime.fromisoformat(commit.compacted_at)
@@ -398,7 +422,11 @@ def commits_in_months(lake: Lake, table: str, days: Iterable[date]) -> list[tupl
     return [
         (day, commit)
         for day in days
-        for commit in (lake.commit_of(table, day), *lake.kept_commits(table, day).values())
+        for commit in (
+            lake.commit_of(table, day),
+            *lake.kept_commits(table, day).values(),
+            *lake.replaced(table, day).values(),
+        )
         if commit is not None and commit.month_run is not None
     ]
 
@@ -420,8 +448,13 @@ def runs_below(lake: Lake, folder: str) -> dict[str, dict[str, Stored]]:
 
 def _runs_by_day(lake: Lake, table: str) -> dict[date, dict[str, dict[str, Stored]]]:
     """The run folders of every day of a table, in one listing."""
+    return _runs_in(table, lake.objects(table))
+
+
+def _runs_in(table: str, objects: dict[str, Stored]) -> dict[date, dict[str, dict[str, Stored]]]:
+    """The run folders of every day among the objects of a table."""
     days: dict[date, dict[str, dict[str, Stored]]] = {}
-    for path, stored in lake.objects(table).items():
+    for path, stored in objects.items():
         folder, _, rest = path.removeprefix(f"{table}/").partition("/")
         day = layout.day_of(folder)
         if day is None:

@@ -101,12 +101,16 @@ class RawPagesWriter:
         self.lake.delete(layout.run_folder(RAW_FINDING_PAGES, self.day, self.run))
         self.lake.delete(self._open)
 
-    def commit(self, shards: list[str], details: Mapping[str, Any]) -> Commit:
+    def commit(
+        self, shards: list[str], details: Mapping[str, Any], *, keep_replaced: bool = False
+    ) -> Commit:
         """Makes the saved pages the day's raw pages.
 
         Args:
             shards: The shards of the collection; folders of others are not read.
             details: Facts to keep with the commit; `shards` is added to them.
+            keep_replaced: Whether the pages that these replace can be restored, see
+                `Lake.commit_run`.
 
         Raises:
             LakeError: Another run goes on with the day, or committed it.
@@ -140,6 +144,7 @@ class RawPagesWriter:
                 },
             ),
             self._began_from,
+            keep_replaced=keep_replaced,
         )
         self.lake.delete(self._open)
         return commit

@@ -507,12 +507,18 @@ class Lake:
         return PartitionWriter(self, table, day)
 
     def replace(
-        self, table: Table, day: date, rows: pl.DataFrame, details: Mapping[str, Any] | None = None
+        self,
+        table: Table,
+        day: date,
+        rows: pl.DataFrame,
+        details: Mapping[str, Any] | None = None,
+        *,
+        keep_replaced: bool = False,
     ) -> Commit:
         """Writes a table's day from one frame and commits it.
 
         Scores that another method made are kept beside the new ones; those of the same method are
-        replaced.
+        replaced. With `keep_replaced` what they replace can be restored, see `commit_run`.
         """
         writer = self.write(table, day)
         writer.add(rows)
@@ -520,7 +526,7 @@ class Lake:
         if table in SCORE_TABLES and (method := _method_in(rows)) is not None:
             details["method"] = method
             self._keep_other_method(table, day, method)
-        return writer.commit(details)
+        return writer.commit(details, keep_replaced=keep_replaced)
 
     def _keep_other_method(self, table: Table, day: date, method: str) -> None:
         """Notes the present commit as the one of its method, before another one replaces it."""
@@ -553,28 +559,95 @@ class Lake:
         """What a writer notes when it begins, for `commit_run` to see whether it still holds."""
         return self.version_of(layout.commit_file(table, day))
 
-    def commit_run(self, table: str, day: date, commit: Commit, began_from: str | None) -> Commit:
+    def replaced(self, table: str, day: date) -> dict[str, Commit]:
+        """The replaced commits of a day that can be restored, by run, the newest first.
+
+        Raises:
+            LakeError: One of them is damaged.
+        """
+        objects = self.names(layout.partition(table, day))[1]
+        present = self.last_commit_of(table, day)
+        found = self._replaced(table, day, objects)
+        return {each.run: each for each in found if present is None or each.run != present.run}
+
+    def _replaced(self, table: str, day: date, objects: Iterable[str]) -> list[Commit]:
+        """The replaced commits among the objects of a partition, the newest first."""
+        names = [name for name in objects if name.startswith(layout.REPLACED)]
+        found = (self._commit_in(f"{layout.partition(table, day)}/{name}") for name in names)
+        commits = [each for each in found if each is not None]
+        return sorted(commits, key=lambda each: str(each.details["replaced_at"]), reverse=True)
+
+    def restore(self, table: str, day: date, run: str) -> Commit:
+        """Makes a replaced commit the one of the day again; the present one is kept as replaced.
+
+        Args:
+            table: The table.
+            day: The day.
+            run: One of `replaced`.
+
+        Raises:
+            LakeError: There is no such replaced run, or another run commits the day meanwhile.
+        """
+        version = self.commit_version(table, day)
+        found = self.replaced(table, day)
+        if run not in found:
+            there = ", ".join(found) or "none"
+            message = (
+                f"The lake {self.root} has no replaced run {run} of {table} for "
+                f"{day.isoformat()}; there are: {there}. Maintenance deletes them after a day."
+            )
+            raise LakeError(message)
+        details = {key: each for key, each in found[run].details.items() if key != "replaced_at"}
+        commit = replace(found[run], details=details)
+        self.commit_run(table, day, commit, version, keep_replaced=True)
+        self.delete(layout.replaced_file(table, day, run))
+        return commit
+
+    def _keep_replaced(self, table: str, day: date, run: str) -> None:
+        """Notes the present commit as one that can be restored, before another replaces it."""
+        current = self.last_commit_of(table, day)
+        if current is None or current.removed_at or current.run == run:
+            return
+        now = datetime.now(UTC).isoformat(timespec="microseconds")
+        kept = replace(current, details={**current.details, "replaced_at": now})
+        self.put_json(layout.replaced_file(table, day, current.run), asdict(kept))
+
+    def commit_run(
+        self,
+        table: str,
+        day: date,
+        commit: Commit,
+        began_from: str | None,
+        *,
+        keep_replaced: bool = False,
+    ) -> Commit:
         """Makes a run's files the content of a table's day, and deletes those of other runs.
 
-        Those of scores that an earlier method made stay.
+        Those of scores that an earlier method made stay, and those of a commit that can be
+        restored.
 
         Args:
             table: The table.
             day: The day.
             commit: The run, and what its files hold.
             began_from: What `commit_version` gave when the writer began.
+            keep_replaced: Keep the commit that is replaced, and its files, until the maintenance
+                after a day of grace: `replaced` lists it, `restore` brings it back.
 
         Raises:
             LakeError: Another run committed the day meanwhile; that one stays, this one's files
                 are deleted.
         """
         partition = layout.partition(table, day)
+        if keep_replaced:
+            self._keep_replaced(table, day, commit.run)
         # Before the commit: a run that begins after it builds on it, and must keep its files.
         folders, objects = self.names(partition)
         path = layout.commit_file(table, day)
         if self.put_if(path, _json(asdict(commit)), began_from) is None:
             winner = self.commit_of(table, day)
-            if winner is None or winner.run != commit.run:
+            restored = commit.run in {each.run for each in self._replaced(table, day, objects)}
+            if not restored and (winner is None or winner.run != commit.run):
                 self.delete(layout.run_folder(table, day, commit.run))
             message = (
                 f"Another run committed {table} of {day.isoformat()} meanwhile "
@@ -586,7 +659,8 @@ class Lake:
         if (method := commit.details.get("method")) in kept:
             del kept[method]
             self.delete(layout.kept_file(table, day, method))
-        runs = {commit.run, *(each.run for each in kept.values())}
+        can_be_restored = self._replaced(table, day, objects)
+        runs = {commit.run, *(each.run for each in [*kept.values(), *can_be_restored])}
         for folder in folders:
             if folder.startswith("run=") and folder.removeprefix("run=") not in runs:
                 self.delete(f"{partition}/{folder}")
@@ -654,8 +728,10 @@ class PartitionWriter:
             raise LakeError(message)
         return pl.read_parquet(io.BytesIO(data))
 
-    def commit(self, details: Mapping[str, Any] | None = None) -> Commit:
-        """Makes what was written the content of the table's day."""
+    def commit(
+        self, details: Mapping[str, Any] | None = None, *, keep_replaced: bool = False
+    ) -> Commit:
+        """Makes what was written the content of the table's day; see `Lake.commit_run`."""
         if self.files == 0:
             self.add(self.table.empty())
         return self.lake.commit_run(
@@ -671,6 +747,7 @@ class PartitionWriter:
                 details=dict(details or {}),
             ),
             self.began_from,
+            keep_replaced=keep_replaced,
         )
 
     def _put(self, name: str, data: bytes) -> tuple[int, str]:

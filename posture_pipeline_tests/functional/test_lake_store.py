@@ -518,3 +518,45 @@ def test_a_writer_killed_between_its_two_writes_loses_neither_method(
     lake.replace(ORGANIZATION_SCORES, DAY, scores("2", 21.0))
     assert (score_by(lake), score_by(lake, "1")) == ([21.0], [10.0])
     assert len(score_runs(lake)) == 2
+
+
+# --- what was replaced ------------------------------------------------------------------------
+
+
+def test_what_was_replaced_can_be_restored_when_that_was_asked_for(lake: Lake) -> None:
+    first = lake.replace(TABLE, DAY, accounts("1"), {"source": "aws"})
+    second = lake.replace(TABLE, DAY, accounts("2"), keep_replaced=True)
+    assert stored(lake) == ["2"]
+    assert list(lake.replaced(TABLE.name, DAY)) == [first.run]
+    assert lake.restore(TABLE.name, DAY, first.run) == first
+    assert lake.commit_of(TABLE.name, DAY) == first
+    assert stored(lake) == ["1"]
+    assert list(lake.replaced(TABLE.name, DAY)) == [second.run]
+
+
+def test_what_can_be_restored_outlives_later_writes(lake: Lake) -> None:
+    first = lake.replace(TABLE, DAY, accounts("1"))
+    lake.replace(TABLE, DAY, accounts("2"), keep_replaced=True)
+    lake.replace(TABLE, DAY, accounts("3"))
+    assert len(run_folders(lake)) == 2
+    lake.restore(TABLE.name, DAY, first.run)
+    assert stored(lake) == ["1"]
+
+
+def test_nothing_can_be_restored_unless_it_was_asked_for(lake: Lake) -> None:
+    first = lake.replace(TABLE, DAY, accounts("1"))
+    lake.replace(TABLE, DAY, accounts("2"))
+    assert lake.replaced(TABLE.name, DAY) == {}
+    with pytest.raises(LakeError, match=f"no replaced run {first.run} .* there are: none"):
+        lake.restore(TABLE.name, DAY, first.run)
+
+
+def test_a_writer_that_was_late_replaces_nothing(lake: Lake) -> None:
+    lake.replace(TABLE, DAY, accounts("0"))
+    late = lake.write(TABLE, DAY)
+    late.add(accounts("1"))
+    lake.replace(TABLE, DAY, accounts("2"))
+    with pytest.raises(LakeError, match="Another run committed"):
+        late.commit(keep_replaced=True)
+    assert lake.replaced(TABLE.name, DAY) == {}
+    assert stored(lake) == ["2"]

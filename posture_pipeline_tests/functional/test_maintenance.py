@@ -682,3 +682,27 @@ def test_the_command_fails_where_something_is_damaged(
     lake.put(layout.commit_file(TABLE.name, JANUARY[0]), b"{")
     assert command("maintain") == 1
     assert "posture doctor" in capsys.readouterr().out
+
+
+# --- what was replaced ------------------------------------------------------------------------
+
+
+def test_what_was_replaced_can_be_restored_until_the_maintenance_after_the_grace(
+    lake: Lake,
+) -> None:
+    table = MERGED_FINDINGS
+    first = lake.replace(table, DAYS[0], rows(table, 1, "first"))
+    second = lake.replace(table, DAYS[0], rows(table, 2, "second"), keep_replaced=True)
+    files = lake.sizes(layout.run_folder(table.name, DAYS[0], first.run))
+    assert Doctor(lake, now=after_grace()).problems() == []
+    assert maintenance(lake, now=datetime.now(UTC)).delete() == []
+    assert list(lake.replaced(table.name, DAYS[0])) == [first.run]
+    told = maintenance(lake, now=after_grace(), dry_run=True).delete()
+    assert lake.sizes(layout.run_folder(table.name, DAYS[0], first.run)) == files
+    (done,) = maintenance(lake, now=after_grace()).delete()
+    assert [done] == told
+    assert (done.table, done.days, done.files) == (table.name, (DAYS[0],), 1)
+    assert lake.replaced(table.name, DAYS[0]) == {}
+    assert lake.sizes(layout.run_folder(table.name, DAYS[0], first.run)) == {}
+    assert lake.commit_of(table.name, DAYS[0]) == second
+    assert Doctor(lake, now=after_grace()).problems() == []
