@@ -40,7 +40,7 @@ from posture_pipeline.schemas import (
     RAW_FINDING_PAGES,
     RECONCILIATION,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
     Table,
 )
@@ -140,6 +140,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
 
     @dg.asset_check(
         asset=MERGED_FINDINGS.name,
+        blocking=True,
         partitions_def=daily,
         description="Few records were unreadable (checks.quarantine_share of the settings).",
     )
@@ -152,7 +153,6 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         share = counts["quarantined"] / counts["records"] if counts["records"] else 0.0
         return dg.AssetCheckResult(
             passed=share <= settings.checks.quarantine_share,
-            severity=dg.AssetCheckSeverity.WARN,
             description=(
                 f"{counts['quarantined']:,} of {counts['records']:,} records could not be read "
                 f"({share:.2%}; the limit is {settings.checks.quarantine_share:.2%})."
@@ -303,17 +303,46 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         asset=FINDING_CHANGES.name,
         partitions_def=daily,
         description=(
-            "Every product still sends findings from each region and account that it sent some "
-            "from; scores that silence would raise are withheld."
+            "Every source has the findings that it had before, or there is evidence of why not; "
+            "scores that lack evidence are withheld."
         ),
     )
     @checked_by_day
-    def no_source_is_silent(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+    def every_source_is_complete(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        rows = lake.read(SOURCE_COMPLETENESS, day)
         return _none_wrong(
-            lake.read(SILENT_SOURCES, day),
-            ["account_id", "region", "product", "last_seen", "findings"],
-            what="products in a region of an account went silent",
+            rows.filter("incomplete"),
+            ["report", "account_id", "region", "product", "compared_with", "reason"],
+            of=rows.height,
+            what="sources are incomplete, and the scores that they belong to are withheld",
             severity=dg.AssetCheckSeverity.WARN,
+        )
+
+    @dg.asset_check(
+        asset=FINDING_CHANGES.name,
+        blocking=True,
+        partitions_def=daily,
+        description=(
+            "Few findings of the organization are gone without evidence "
+            "(checks.unexplained_share_organization)."
+        ),
+    )
+    @checked_by_day(withholds=True)
+    def snapshot_is_complete(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
+        details = lake.require(SOURCE_COMPLETENESS.name, day).details
+        incomplete = details[snapshot.INCOMPLETE]
+        compared_with = details["compared_with"] or "no earlier day"
+        return dg.AssetCheckResult(
+            passed=incomplete is None,
+            description=(
+                f"{incomplete}, compared with {compared_with}."
+                if incomplete
+                else f"Compared with {compared_with}."
+            ),
+            metadata={
+                "compared_with": compared_with,
+                "unexplained_share": details["unexplained_share"] or 0.0,
+            },
         )
 
     def scores_are_sane(table_name: str) -> dg.AssetChecksDefinition:
@@ -509,7 +538,8 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         every_account_is_scored_once,
         accounts_have_a_workload,
         no_account_is_silent,
-        no_source_is_silent,
+        every_source_is_complete,
+        snapshot_is_complete,
         *(
             scores_are_sane(table.name)
             for table in (ACCOUNT_SCORES, WORKLOAD_SCORES, ORGANIZATION_SCORES)

@@ -283,6 +283,7 @@ QUARANTINE = Table(
             "position", pl.Int32(), "Place of the record on the page, from 0; null: the page."
         ),
         optional("source", pl.String(), "For imported findings the file they came from."),
+        optional("account_id", pl.String(), "The account that it names; null: none can be read."),
         Column("reason", pl.String(), "What made it unreadable."),
         Column("record", pl.Binary(), "The bytes as received."),
     ),
@@ -430,20 +431,24 @@ _SCORE_COLUMNS = (
         "100 x passed_resources / (passed_resources + failed_resources).",
     ),
     optional("reason", pl.String(), "Why there is no score; null when there is one."),
-    Column("passed", pl.Int32(), "Controls PASSED, the assumed ones among them."),
-    Column("failed", pl.Int32(), "Controls FAILED."),
-    Column("unknown", pl.Int32(), "Controls UNKNOWN."),
-    Column("no_data", pl.Int32(), "Expected controls with NO_DATA, out of the score."),
-    Column("assumed", pl.Int32(), "Rules counted as PASSED because they have no finding."),
-    Column("expected", pl.Int32(), "Controls that the report expects in this scope."),
-    Column("findings", pl.Int64(), "Counted findings (ACTIVE, not SUPPRESSED)."),
-    Column("failed_findings", pl.Int64(), "Counted findings that failed."),
-    Column("failed_critical", pl.Int64(), "Of these, on controls rated CRITICAL."),
-    Column("failed_high", pl.Int64(), "Of these, on controls rated HIGH."),
-    Column("failed_medium", pl.Int64(), "Of these, on controls rated MEDIUM."),
-    Column("failed_low", pl.Int64(), "Of these, on controls rated LOW or not rated."),
-    Column("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
-    Column(
+    optional(
+        "passed",
+        pl.Int32(),
+        "Controls PASSED, the assumed ones among them. Null, as every count: withheld.",
+    ),
+    optional("failed", pl.Int32(), "Controls FAILED."),
+    optional("unknown", pl.Int32(), "Controls UNKNOWN."),
+    optional("no_data", pl.Int32(), "Expected controls with NO_DATA, out of the score."),
+    optional("assumed", pl.Int32(), "Rules counted as PASSED because they have no finding."),
+    optional("expected", pl.Int32(), "Controls that the report expects in this scope."),
+    optional("findings", pl.Int64(), "Counted findings (ACTIVE, not SUPPRESSED)."),
+    optional("failed_findings", pl.Int64(), "Counted findings that failed."),
+    optional("failed_critical", pl.Int64(), "Of these, on controls rated CRITICAL."),
+    optional("failed_high", pl.Int64(), "Of these, on controls rated HIGH."),
+    optional("failed_medium", pl.Int64(), "Of these, on controls rated MEDIUM."),
+    optional("failed_low", pl.Int64(), "Of these, on controls rated LOW or not rated."),
+    optional("suppressed_findings", pl.Int64(), "ACTIVE findings left out as SUPPRESSED."),
+    optional(
         "stale_findings",
         pl.Int64(),
         "ACTIVE findings left out because their check no longer runs, see stale_after.",
@@ -459,16 +464,16 @@ _SCORE_COLUMNS = (
         pl.String(),
         "What the snapshot lacks by intention, such as a region; null: nothing.",
     ),
-    Column("controls_with_data", pl.Int32(), "Coverage: controls with a counted finding."),
-    Column(
+    optional("controls_with_data", pl.Int32(), "Coverage: controls with a counted finding."),
+    optional(
         "regions_with_data", pl.Int32(), "Coverage: the most regions that one control has data in."
     ),
-    Column("carried", pl.Int32(), "Controls FAILED for nothing but carried failures."),
-    Column("carried_findings", pl.Int64(), "Carried failures; not among failed_findings."),
+    optional("carried", pl.Int32(), "Controls FAILED for nothing but carried failures."),
+    optional("carried_findings", pl.Int64(), "Carried failures; not among failed_findings."),
     optional("last_score", pl.Float64(), "Where there is no score: the last one there was."),
     optional("last_score_date", pl.Date(), "The day of last_score."),
-    Column("passed_resources", pl.Int64(), "(control, resource) pairs that passed."),
-    Column("failed_resources", pl.Int64(), "(control, resource) pairs that failed."),
+    optional("passed_resources", pl.Int64(), "(control, resource) pairs that passed."),
+    optional("failed_resources", pl.Int64(), "(control, resource) pairs that failed."),
 )
 
 _REPORT = Column("report", pl.String(), "Slug of the report.")
@@ -653,20 +658,31 @@ CARRIED_FAILURES = Table(
     _PROBLEM_KEY,
 )
 
-SILENT_SOURCES = Table(
-    "silent_sources",
-    "One product in one region of one account that sent findings and now sends none, without "
-    "evidence that there is nothing left to send. Scores that it would raise are withheld.",
+SOURCE_COMPLETENESS = Table(
+    "source_completeness",
+    "How complete the findings are that a report has from one product in one region of one "
+    "account, compared with the newest earlier day on which they were complete.",
     (
         _DATE,
+        _REPORT,
         Column("account_id", pl.String(), "12 digits."),
-        Column("region", pl.String(), "Region of the findings."),
-        Column("product", pl.String(), "Product: aws/securityhub or aws/config."),
+        Column("region", pl.String(), "Region of the findings; may be empty."),
+        Column("product", pl.String(), "The product, such as aws/securityhub or aws/config."),
+        optional("compared_with", pl.Date(), "The earlier day; null: there is none with findings."),
         Column("last_seen", pl.Date(), "The last snapshot with findings of it."),
-        Column("findings", pl.Int64(), "Active findings in that snapshot."),
-        Column("unexplained", pl.Int64(), "Of these, the ones that nothing explains."),
+        Column("findings_before", pl.Int64(), "Active findings on the earlier day."),
+        Column("findings", pl.Int64(), "Active findings on the day."),
+        Column("gone", pl.Int64(), "Of findings_before: the check has no active finding now."),
+        Column("explained", pl.Int64(), "Of these, with evidence of why they are gone."),
+        Column("unexplained", pl.Int64(), "Of these, without."),
+        Column("failed_before", pl.Int64(), "Of findings_before: FAILED."),
+        Column("failed_unexplained", pl.Int64(), "Of unexplained: FAILED on the earlier day."),
+        optional("share", pl.Float64(), "unexplained / findings_before; null: no earlier day."),
+        Column("not_reporting", pl.Boolean(), "It sent findings and now sends none."),
+        Column("incomplete", pl.Boolean(), "Scores that it belongs to are withheld."),
+        optional("reason", pl.String(), "Why it is incomplete; null: it is complete."),
     ),
-    ("account_id", "region", "product"),
+    ("report", "account_id", "region", "product"),
 )
 
 EXCEPTIONS = Table(
@@ -894,7 +910,7 @@ TABLES: tuple[Table, ...] = (
     EXPECTED_CONTROLS,
     FINDING_CHANGES,
     CARRIED_FAILURES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     CONTROL_STATUS,
     ACCOUNT_SCORES,
     WORKLOAD_SCORES,

@@ -512,7 +512,12 @@ class Checks(Model):
     """Limits of the checks between findings and publishing."""
 
     quarantine_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    """Share of unreadable records above which the quarantine check fails."""
+    """Share of unreadable records above which the run fails before anything is published; the
+    scores of an account with a larger share of its own are withheld."""
+    unexplained_share: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Share of findings gone without evidence above which scores are withheld."""
+    unexplained_share_organization: Annotated[float, Field(ge=0, le=1)] = 0.20
+    """The same of the organization, above which the run fails before anything is published."""
     score_move: Annotated[float, Field(gt=0, le=100)] = 0.5
     """Points a score may move without a change in control status to explain it."""
     exception_days: Annotated[int, Field(ge=0, le=3650)] = 14
@@ -568,7 +573,7 @@ class Settings(Model):
     """A failure whose finding AWS deleted for its age is carried forward as failing for at most so
     many days; 0: not at all."""
     silent_days: Annotated[int, Field(ge=0, le=3650)] = 30
-    """Scores of which findings fell silent are withheld for at most so many days; 0: never."""
+    """Scores are withheld for missing findings for at most so many days; 0: never."""
     stale_after: HoursOrNever = STALE_AFTER
     """A control finding of Security Hub that was not updated for so long, where the others of its
     account and region were, is kept and not scored; null: every finding is."""

@@ -59,7 +59,7 @@ In the file:
 | name | what it is |
 |---|---|
 | account_scores, workload_scores, organization_scores, organization_accounts, \
-expected_controls, silent_sources | the tables below, every day of them; some are views over \
+expected_controls, source_completeness | the tables below, every day of them; some are views over \
 packed tables |
 | earlier_scores | table: scores of a day as earlier versions of the method made them |
 | control_status_periods | table: a status of a control in an account from `valid_from` to \

@@ -19,7 +19,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
     Table,
 )
@@ -197,17 +197,20 @@ def stored(*, days: int = 12, controls: int = 6, resources: int = 3) -> Stored:
         ),
         carried=pl.DataFrame(schema={**CARRIED_FAILURES.schema, **place}),
         exceptions=_exceptions(accounts["production"]),
-        silent=table(
-            SILENT_SOURCES,
+        completeness=table(
+            SOURCE_COMPLETENESS,
             [
                 {
                     "date": DAY,
+                    "report": "fsbp",
                     "account_id": accounts["test"],
                     "region": "eu-west-1",
                     "product": f"aws/config {SCRIPT}",
                     "last_seen": date(2026, 11, 20),
-                    "findings": 12,
+                    "findings": 0,
                     "unexplained": 12,
+                    "incomplete": True,
+                    "reason": f"no findings of aws/config {SCRIPT} after 2026-11-20",
                 }
             ],
         ),

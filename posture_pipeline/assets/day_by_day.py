@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import wraps
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -57,14 +57,32 @@ def materialized_by_day(
     return _with_parameters(materialize, body, context=dg.AssetExecutionContext, tell=_TELL)
 
 
+Check: TypeAlias = Callable[..., dg.AssetCheckResult]
+
+
+@overload
+def checked_by_day(body: Check) -> Check: ...
+@overload
+def checked_by_day(*, withholds: bool) -> Callable[[Check], Check]: ...
 def checked_by_day(
-    body: Callable[..., dg.AssetCheckResult],
-) -> Callable[..., dg.AssetCheckResult]:
+    body: Check | None = None, *, withholds: bool = False
+) -> Check | Callable[[Check], Check]:
     """Makes the body of an asset check from a function that checks one day.
 
     The function takes `day`, and resources. In a run over several days each day has an evaluation
     of its own; a blocking check that fails on one of them stops what is downstream for all.
+
+    Args:
+        body: The function.
+        withholds: The scores of a day that fails are withheld anyway. Over several days, which
+            publish nothing, it then warns: one bad day of the past must not stop the others.
     """
+    if body is None:
+        return lambda each: _checked_by_day(each, withholds=withholds)
+    return _checked_by_day(body, withholds=withholds)
+
+
+def _checked_by_day(body: Check, *, withholds: bool) -> Check:
 
     @wraps(body)
     def check(
@@ -74,13 +92,16 @@ def checked_by_day(
         if context.has_partition_key:
             (day,) = days_of(context)
             return body(day=day, **resources)
-        return _evaluations(context, lambda day: body(day=day, **resources))
+        return _evaluations(context, lambda day: body(day=day, **resources), warns=withholds)
 
     return _with_parameters(check, body, context=dg.AssetCheckExecutionContext)
 
 
 def _evaluations(
-    context: dg.AssetCheckExecutionContext, check: Callable[[date], dg.AssetCheckResult]
+    context: dg.AssetCheckExecutionContext,
+    check: Callable[[date], dg.AssetCheckResult],
+    *,
+    warns: bool,
 ) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
     """An evaluation for each day of the run.
 
@@ -96,7 +117,7 @@ def _evaluations(
             check_name=spec.name,
             passed=result.passed,
             metadata={"day": day.isoformat(), **(result.metadata or {})},
-            severity=result.severity,
+            severity=dg.AssetCheckSeverity.WARN if warns else result.severity,
             description=result.description,
             blocking=spec.blocking,
             partition=day.isoformat(),

@@ -10,6 +10,7 @@ import dagster as dg
 from posture_pipeline.assets import declared
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
 from posture_pipeline.lake import snapshot
+from posture_pipeline.lake.completeness import completeness
 from posture_pipeline.lake.explanation import earlier_day
 from posture_pipeline.lake.finding_history import FindingHistory, finding_history
 from posture_pipeline.lake.findings import merge_pages, split_by_account
@@ -26,7 +27,7 @@ from posture_pipeline.schemas import (
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     RAW_FINDING_PAGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
 )
 from posture_pipeline.settings import Settings
 
@@ -123,8 +124,8 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
         description=(
             "What became of each problem since the newest earlier day: fixed, new, suppressed, "
             "resource gone, and so on, with the evidence. With it go carried_failures, whose "
-            "findings AWS deleted for their age and which still count, and silent_sources, which "
-            "sent findings and now send none."
+            "findings AWS deleted for their age and which still count, and source_completeness: "
+            "which findings are gone without evidence, so that scores are withheld."
         ),
     )
     @materialized_by_day
@@ -138,24 +139,35 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             found = NOTHING if before is None else finding_history(lake, settings, before, day)
             details = {"compared_with": before.isoformat() if before else None}
             lake.replace(CARRIED_FAILURES, day, found.carried, details)
-            lake.replace(SILENT_SOURCES, day, found.silent, details)
+            complete = completeness(lake, settings, before, day)
+            verdict = {
+                snapshot.INCOMPLETE: complete.incomplete,
+                "unexplained_share": complete.unexplained_share,
+            }
+            lake.replace(SOURCE_COMPLETENESS, day, complete.rows, {**details, **verdict})
             commit = lake.replace(FINDING_CHANGES, day, found.changes, details)
         causes = found.changes["cause"].value_counts(sort=True)
+        incomplete = complete.rows.filter("incomplete")
         return dg.MaterializeResult(
             metadata={
                 **of_commit(FINDING_CHANGES, commit, lake),
                 "compared_with": details["compared_with"] or "no earlier day",
                 "causes": dict(causes.iter_rows()),
                 "carried_failures": found.carried.height,
-                "silent_sources": found.silent.height,
-                "silent": preview(
-                    found.silent, ["account_id", "region", "product", "last_seen", "findings"]
+                "unexplained_share": (
+                    NOT_COMPARED
+                    if complete.unexplained_share is None
+                    else complete.unexplained_share
                 ),
+                "incomplete_sources": incomplete.height,
+                "incomplete": preview(incomplete, ["report", "account_id", "reason"]),
             }
         )
 
     return [merged_findings, account_findings, expected_controls, finding_changes]
 
 
-NOTHING = FindingHistory(FINDING_CHANGES.empty(), CARRIED_FAILURES.empty(), SILENT_SOURCES.empty())
+NOTHING = FindingHistory(FINDING_CHANGES.empty(), CARRIED_FAILURES.empty())
 """What is known on the first day."""
+
+NOT_COMPARED = "the first day: there is nothing to compare it with"

@@ -19,8 +19,7 @@ from posture_pipeline.metadata import (
     scores_by_report,
     spread_by_report,
 )
-from posture_pipeline.model import scoring, silence
-from posture_pipeline.model.expected import withheld
+from posture_pipeline.model import completeness, scoring
 from posture_pipeline.schemas import (
     ACCOUNT_FINDINGS,
     ACCOUNT_SCORES,
@@ -95,8 +94,11 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 snapshot.scored_accounts(accounts),
                 snapshot.score_context(lake, settings, day),
             )
-            rows = silence.withhold_accounts(rows, snapshot.silent_of(lake, settings, day))
-            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
+            rows = completeness.withhold_accounts(
+                rows,
+                snapshot.withheld_accounts_of(lake, day),
+                snapshot.withheld_reports_of(lake, settings, day),
+            )
             rows = snapshot.with_last_scores(lake, ACCOUNT_SCORES, day, rows)
             commit = lake.replace(ACCOUNT_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
@@ -135,9 +137,12 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 accounts,
                 snapshot.score_context(lake, settings, day),
             )
-            silent = snapshot.silent_of(lake, settings, day)
-            rows = silence.withhold_workloads(rows, silent, accounts)
-            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
+            rows = completeness.withhold_workloads(
+                rows,
+                snapshot.withheld_accounts_of(lake, day),
+                accounts,
+                snapshot.withheld_reports_of(lake, settings, day),
+            )
             rows = snapshot.with_last_scores(lake, WORKLOAD_SCORES, day, rows)
             commit = lake.replace(WORKLOAD_SCORES, day, rows)
         lowest = rows.filter(pl.col("score").is_not_null()).sort("score")
@@ -177,10 +182,14 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
                 snapshot.accounts_with_scores(lake, day),
                 snapshot.score_context(lake, settings, day),
             )
-            silent = snapshot.silent_of(lake, settings, day)
-            last_known = snapshot.last_known_status(lake, silent)
-            rows = silence.withhold_organization(rows, status, last_known, silent)
-            rows = withheld(rows, snapshot.withheld_of(lake, settings.reports, day))
+            withheld = snapshot.withheld_accounts_of(lake, day)
+            rows = completeness.withhold_organization(
+                rows,
+                status,
+                snapshot.last_known_status(lake, withheld),
+                withheld,
+                snapshot.withheld_reports_of(lake, settings, day),
+            )
             rows = snapshot.with_last_scores(lake, ORGANIZATION_SCORES, day, rows)
             commit = lake.replace(ORGANIZATION_SCORES, day, rows)
         return dg.MaterializeResult(

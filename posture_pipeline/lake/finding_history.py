@@ -1,7 +1,7 @@
 """What happened to findings between two stored days, read from the lake.
 
-Which problems changed and why, which failures are carried forward, and which sources fell silent.
-The rules stand in `model/causes.py`, `model/carried.py` and `model/silence.py`.
+Which problems changed and why, and which failures are carried forward. The rules stand in
+`model/causes.py` and `model/carried.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import polars as pl
 from posture_pipeline.lake import problem_findings, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import causes as why
-from posture_pipeline.model import silence
 from posture_pipeline.model.carried import (
     carried_forward,
     carried_problems,
@@ -23,8 +22,6 @@ from posture_pipeline.model.carried import (
 )
 from posture_pipeline.model.causes import PROBLEM, Observed
 from posture_pipeline.model.controls import findings_of_report
-from posture_pipeline.model.scoring import COLLECT_FAILING
-from posture_pipeline.schemas import SILENT_SOURCES
 from posture_pipeline.settings import Report, Settings
 
 
@@ -35,12 +32,10 @@ class FindingHistory:
     Attributes:
         changes: Rows of `schemas.FINDING_CHANGES`.
         carried: Rows of `schemas.CARRIED_FAILURES`.
-        silent: Rows of `schemas.SILENT_SOURCES`.
     """
 
     changes: pl.DataFrame
     carried: pl.DataFrame
-    silent: pl.DataFrame
 
 
 def problems_on(lake: Lake, reports: Iterable[Report], day: date) -> pl.DataFrame:
@@ -93,7 +88,7 @@ def finding_history(lake: Lake, settings: Settings, before: date, day: date) -> 
 
     Args:
         lake: The lake.
-        settings: The reports, and for how long failures are carried and silence is told.
+        settings: The reports, and for how long failures are carried.
         before: The earlier day; it has scores.
         day: The later day; it has findings.
 
@@ -102,7 +97,7 @@ def finding_history(lake: Lake, settings: Settings, before: date, day: date) -> 
     """
     reports = settings.reports
     accounts = _accounts(lake, settings, before, day)
-    first, second = _observed(lake, settings, before), _observed(lake, settings, day)
+    first, second = (problem_findings.observed(lake, reports, each) for each in (before, day))
     carried_before = snapshot.carried_of(lake, before)
     bad_before, bad_after = (
         problems_on(lake, reports, each).join(accounts, on="account_id", how="semi")
@@ -122,7 +117,7 @@ def finding_history(lake: Lake, settings: Settings, before: date, day: date) -> 
     changes, carried_now = carried_forward(
         causes, bad_before, carried_before, before=before, day=day, carry_days=carry_days
     )
-    return FindingHistory(changes, carried_now, _silent(lake, settings, accounts, before, day))
+    return FindingHistory(changes, carried_now)
 
 
 def _accounts(lake: Lake, settings: Settings, before: date, day: date) -> pl.DataFrame:
@@ -142,30 +137,6 @@ def _accounts(lake: Lake, settings: Settings, before: date, day: date) -> pl.Dat
     return rows.with_columns(pl.col(*flags).fill_null(value=False))
 
 
-def _observed(lake: Lake, settings: Settings, day: date) -> Observed:
-    """The day with the controls that each report counts: enabled, or with a finding."""
-    findings = snapshot.findings_of(lake, day).filter(pl.col("record_state") == "ACTIVE")
-    expected = snapshot.expected_of(lake, settings.reports, day)
-    enabled = expected.filter(pl.col("enabled").fill_null(value=True))
-    found = pl.collect_all(
-        [
-            findings_of_report(findings, report, expected)
-            .select(report=pl.lit(report.name), control_id="control_id")
-            .unique()
-            for report in settings.reports
-        ],
-        engine="streaming",
-    )
-    collect = snapshot.collect_mode(snapshot.findings_commit(lake, day))
-    return Observed(
-        day,
-        expected,
-        pl.concat([enabled.select("report", "control_id"), *found]).unique(),
-        collect == COLLECT_FAILING,
-        snapshot.unified_hub_since(lake, day),
-    )
-
-
 def _differing(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
     """PROBLEM columns of what does not pass on one of the days and is not the same on the other."""
     states = before.select(*PROBLEM, "state").join(
@@ -182,36 +153,4 @@ def _completed(
     rest = wanted.join(rows, on=PROBLEM, how="anti")
     return pl.concat(
         [rows, problem_findings.problems_with_findings(lake, reports, day, rest, PROBLEM)]
-    )
-
-
-def _silent(
-    lake: Lake, settings: Settings, accounts: pl.DataFrame, before: date, day: date
-) -> pl.DataFrame:
-    was, now = pl.collect_all(
-        [silence.sources(snapshot.findings_of(lake, each)) for each in (before, day)],
-        engine="streaming",
-    )
-    gone = was.join(now, on=silence.SOURCE, how="anti")
-    findings = problem_findings.findings_of_accounts(lake, before, gone["account_id"])
-    of_gone = findings.with_columns(pl.col("region", "product").fill_null("")).join(
-        gone.lazy(), on=silence.SOURCE, how="semi"
-    )
-    archived = [
-        problem_findings.findings_of_accounts(lake, each, gone["account_id"])
-        .filter(pl.col("record_state") == "ARCHIVED")
-        .select("account_id", "finding_id")
-        for each in problem_findings.days_between(lake, before, day)
-    ]
-    without_evidence = silence.unexplained(of_gone, pl.concat(archived), day)
-    stored = lake.commit_of(SILENT_SOURCES.name, before) is not None
-    return silence.silent_sources(
-        was,
-        now,
-        without_evidence.collect(),
-        lake.read(SILENT_SOURCES, before) if stored else SILENT_SOURCES.empty(),
-        accounts.filter("scored_after")["account_id"].to_list(),
-        compared_with=before,
-        day=day,
-        silent_days=settings.silent_days,
     )

@@ -35,7 +35,7 @@ from posture_pipeline.schemas import (
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
     SCORE_TABLES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     TABLES,
     Table,
 )
@@ -46,7 +46,7 @@ COMPACTED: tuple[Table, ...] = (
     *SCORE_TABLES,
     SCORE_CHANGES,
     SCORE_CHANGE_CAUSES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     ORGANIZATION_ACCOUNTS,
     EXPECTED_CONTROLS,
 )

@@ -14,8 +14,9 @@ import polars as pl
 from posture_pipeline.lake import layout, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import causes as why
-from posture_pipeline.model.causes import CHECK, PAIR, PROBLEM, Evidence, Snapshot
+from posture_pipeline.model.causes import CHECK, PAIR, PROBLEM, Evidence, Observed, Snapshot
 from posture_pipeline.model.controls import by_resource, findings_of_report, is_evidence
+from posture_pipeline.model.scoring import COLLECT_FAILING
 from posture_pipeline.schemas import ACCOUNT_FINDINGS
 from posture_pipeline.settings import Report
 
@@ -23,6 +24,30 @@ ACCOUNT_FILES_AT_MOST = 200
 """Of so many accounts the own files are opened; of more, the whole day is read in one scan."""
 
 RESOURCE = ["account_id", "region", "resource_id"]
+
+
+def observed(lake: Lake, reports: tuple[Report, ...], day: date) -> Observed:
+    """The day with the controls that each report counts: enabled, or with a finding."""
+    findings = snapshot.findings_of(lake, day).filter(pl.col("record_state") == "ACTIVE")
+    expected = snapshot.expected_of(lake, reports, day)
+    enabled = expected.filter(pl.col("enabled").fill_null(value=True))
+    found = pl.collect_all(
+        [
+            findings_of_report(findings, report, expected)
+            .select(report=pl.lit(report.name), control_id="control_id")
+            .unique()
+            for report in reports
+        ],
+        engine="streaming",
+    )
+    collect = snapshot.collect_mode(snapshot.findings_commit(lake, day))
+    return Observed(
+        day,
+        expected,
+        pl.concat([enabled.select("report", "control_id"), *found]).unique(),
+        collect == COLLECT_FAILING,
+        snapshot.unified_hub_since(lake, day),
+    )
 
 
 def problems_with_findings(

@@ -21,7 +21,7 @@ from posture_pipeline.schemas import (
     CONTROL_STATUS,
     FINDING_CHANGES,
     REMEDIATION,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
 )
 from posture_pipeline.settings import Report
 
@@ -71,7 +71,7 @@ def today_of(lake: Lake, reports: Sequence[Report], day: date, since: date) -> r
         reports=[report.name for report in reports],
         problems=finding_history.problems_on(lake, reports, day),
         carried=lake.read(CARRIED_FAILURES, day),
-        silent=lake.read(SILENT_SOURCES, day),
+        completeness=lake.read(SOURCE_COMPLETENESS, day),
         changes=lake.read(FINDING_CHANGES, [*between, day]),
         accounts=snapshot.accounts_with_scores(lake, day),
         reporting=reporting.collect(engine="streaming")["account_id"].to_list(),

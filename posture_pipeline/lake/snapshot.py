@@ -16,6 +16,8 @@ from posture_pipeline.errors import LakeError, SettingsError
 from posture_pipeline.lake.findings import account_ranges
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.model.collection import incomplete_because
+from posture_pipeline.model.completeness import with_last_scores as add_last_scores
+from posture_pipeline.model.completeness import withheld_accounts
 from posture_pipeline.model.expected import (
     FROM_FINDINGS,
     KEPT,
@@ -34,8 +36,6 @@ from posture_pipeline.model.scoring import (
     control_status_of_reports,
     reporting_accounts,
 )
-from posture_pipeline.model.silence import silence_by_report
-from posture_pipeline.model.silence import with_last_scores as add_last_scores
 from posture_pipeline.model.workloads import (
     complete_accounts,
     parse_overrides,
@@ -51,7 +51,7 @@ from posture_pipeline.schemas import (
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
     SEPARATOR,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     Table,
 )
 from posture_pipeline.settings import Accounts, Report, Settings
@@ -64,6 +64,9 @@ PASSES = 10
 
 UNIFIED_HUB_SINCE = "unified_hub_since"
 """Key of the commit of the day's accounts: see `unified_hub_since`."""
+
+INCOMPLETE = "incomplete"
+"""Key of the commit of `source_completeness`: why the whole day is withheld; null: it is not."""
 
 SCORED_STATE = "ACTIVE"
 """Accounts in any other state are listed and not scored."""
@@ -121,7 +124,7 @@ def control_status_of(
         least, most = ROWS_SCORED_AT_ONCE
         rows_in_memory = min(most, max(least, commit.rows // PASSES))
     tables: dict[str, list[pl.DataFrame]] = {report.name: [] for report in settings.reports}
-    for these in _ranges_of_accounts(findings, commit.rows, rows_in_memory):
+    for these in ranges_of_accounts(findings, commit.rows, rows_in_memory):
         rows = control_status_of_reports(
             findings.filter(these),
             expected,
@@ -139,9 +142,7 @@ def control_status_of(
     return pl.concat([CONTROL_STATUS.empty(), *chain.from_iterable(tables.values())])
 
 
-def _ranges_of_accounts(
-    findings: pl.LazyFrame, rows: int, rows_in_memory: int
-) -> Iterator[pl.Expr]:
+def ranges_of_accounts(findings: pl.LazyFrame, rows: int, rows_in_memory: int) -> Iterator[pl.Expr]:
     """Conditions that every account meets one of, accounts without findings too."""
     if rows <= rows_in_memory:
         yield pl.lit(value=True)
@@ -387,27 +388,38 @@ def carried_of(lake: Lake, day: date) -> pl.DataFrame:
     return lake.read(CARRIED_FAILURES, day)
 
 
-def silent_of(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
-    """The accounts whose scores of a report miss findings; `model.silence.silence_by_report`."""
-    stored = lake.commit_of(SILENT_SOURCES.name, day) is not None
-    silent = lake.read(SILENT_SOURCES, day) if stored else SILENT_SOURCES.empty()
-    reports = pl.DataFrame(
-        [(report.name, report.kind) for report in settings.reports],
-        schema=["report", "report_kind"],
-        orient="row",
-    )
-    return silence_by_report(silent, reports)
+def completeness_of(lake: Lake, day: date) -> pl.DataFrame:
+    """The completeness of the day's sources; no rows where the lake has no such table for it."""
+    if lake.commit_of(SOURCE_COMPLETENESS.name, day) is None:
+        return SOURCE_COMPLETENESS.empty()
+    return lake.read(SOURCE_COMPLETENESS, day)
 
 
-def last_known_status(lake: Lake, silence: pl.DataFrame) -> pl.DataFrame:
-    """The control status of silent accounts, of the day on which each was last seen."""
-    wanted = silence.select("report", "account_id", "since").unique()
+def withheld_accounts_of(lake: Lake, day: date) -> pl.DataFrame:
+    """The accounts whose scores of a report lack evidence; `completeness.withheld_accounts`."""
+    return withheld_accounts(completeness_of(lake, day))
+
+
+def withheld_reports_of(lake: Lake, settings: Settings, day: date) -> dict[str, str]:
+    """The reports that have no score for anybody on the day, and why.
+
+    Their controls are not known, or the whole day is incomplete.
+    """
+    commit = lake.commit_of(SOURCE_COMPLETENESS.name, day)
+    incomplete = commit.details.get(INCOMPLETE) if commit else None
+    whole_day = {report.name: incomplete for report in settings.reports} if incomplete else {}
+    return {**withheld_of(lake, settings.reports, day), **whole_day}
+
+
+def last_known_status(lake: Lake, withheld: pl.DataFrame) -> pl.DataFrame:
+    """The control status of withheld accounts, of the last day with complete findings of each."""
+    wanted = withheld.select("report", "account_id", "since").unique()
     frames = [CONTROL_STATUS.empty()]
     for (since,), rows in wanted.group_by("since"):
         if isinstance(since, date) and lake.commit_of(CONTROL_STATUS.name, since) is not None:
             status = lake.scan(CONTROL_STATUS, since)
-            of_silent = status.join(rows.lazy(), on=["report", "account_id"], how="semi")
-            frames.append(of_silent.collect())
+            of_withheld = status.join(rows.lazy(), on=["report", "account_id"], how="semi")
+            frames.append(of_withheld.collect())
     return pl.concat(frames)
 
 

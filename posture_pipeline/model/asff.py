@@ -187,6 +187,8 @@ _NO_RECOMMENDATION = _Recommendation()
 _NO_REMEDIATION = _Remediation()
 _NO_FIELDS = _ProductFields()
 
+_NAMED_ACCOUNT = re.compile(rb'"AwsAccountId"\s*:\s*"?([0-9]{12})\b')
+"""The account of a record whatever else is wrong with it."""
 _ACCOUNT_ID = re.compile("[0-9]{12}")
 _SHORT_ACCOUNT_ID = re.compile("[0-9]{1,11}")
 
@@ -861,8 +863,17 @@ def _quarantine(unreadable: Sequence[_Unreadable], day: date) -> pl.DataFrame:
             "line": [each.page for each in unreadable],
             "position": [each.position for each in unreadable],
             "source": [each.source for each in unreadable],
+            "account_id": [_account_of(each) for each in unreadable],
             "reason": [each.reason for each in unreadable],
             "record": [each.record for each in unreadable],
         },
         schema=UNREADABLE.schema,
     )
+
+
+def _account_of(unreadable: _Unreadable) -> str | None:
+    """The account that an unreadable record names; null: none, or several."""
+    if unreadable.position is None:
+        return None
+    named = {match[1] for match in _NAMED_ACCOUNT.finditer(unreadable.record)}
+    return named.pop().decode() if len(named) == 1 else None

@@ -75,6 +75,9 @@ LOST_EVIDENCE = frozenset(
 )
 """Causes of findings that are missing without being fixed."""
 
+NOTHING_LEFT = "no finding of the resource is left"
+"""The detail of a resource that is gone, where nothing but that says so."""
+
 ABSENT = "ABSENT"
 """The state of a problem that has no active finding on a day."""
 CARRIED = "CARRIED"
@@ -688,7 +691,7 @@ def _detail(unified_hub_since: date | None) -> pl.Expr:
         .when((pl.col("cause") == "resource_gone") & pl.col("resource_deleted"))
         .then(pl.lit("another finding of the resource says that it was deleted"))
         .when(pl.col("cause") == "resource_gone")
-        .then(pl.lit("no finding of the resource is left"))
+        .then(pl.lit(NOTHING_LEFT))
         .when(pl.col("cause") == "account_silent")
         .then(pl.lit("no finding of the account in this region"))
     )

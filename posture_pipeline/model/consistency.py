@@ -6,13 +6,20 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from posture_pipeline.model.completeness import FIGURES, WITHHELD
+from posture_pipeline.model.scoring import NO_FINDINGS
+
 
 def inconsistent_scores(scores: pl.DataFrame) -> pl.DataFrame:
     """Rows of a score table that no set of findings could give.
 
     A score is within 0 and 100 and follows from its counts; passed, failed, unknown and no_data
-    add up to expected; a missing score has a reason, and only a missing one.
+    add up to expected; a missing score has a reason, and only a missing one. A score that is
+    withheld has no figure at all.
     """
+    withheld = pl.col("reason").str.starts_with(WITHHELD).fill_null(value=False) | pl.col(
+        "reason"
+    ).eq_missing(NO_FINDINGS)
     counted = pl.col("passed") + pl.col("failed") + pl.col("unknown")
     sane = [
         pl.col("score").is_null() | pl.col("score").is_between(0, 100),
@@ -23,7 +30,10 @@ def inconsistent_scores(scores: pl.DataFrame) -> pl.DataFrame:
         pl.col("assumed") <= pl.col("passed"),
         *(pl.col(name) >= 0 for name in ("passed", "failed", "unknown", "no_data", "findings")),
     ]
-    return scores.filter(~pl.all_horizontal(check.fill_null(value=False) for check in sane))
+    figures = [name for name in FIGURES if name in scores.columns]
+    silent = pl.all_horizontal(pl.col(name).is_null() for name in figures)
+    is_sane = pl.all_horizontal(check.fill_null(value=False) for check in sane)
+    return scores.filter(~pl.when(withheld).then(silent).otherwise(is_sane))
 
 
 def missing_or_double_accounts(

@@ -18,7 +18,6 @@ from posture_pipeline.model.controls import (
     names_standard,
     own_control_id_expression,
 )
-from posture_pipeline.model.silence import WITHHELD
 from posture_pipeline.schemas import EXPECTED_CONTROLS, LISTED_CONTROLS
 from posture_pipeline.settings import Report
 
@@ -154,27 +153,6 @@ def _of_report(rows: pl.DataFrame, report: Report, day: date, note: str | None) 
             definition=pl.lit(report.definition),
             note=pl.lit(note, dtype=pl.String),
         )
-    )
-
-
-def withheld(scores: pl.DataFrame, reasons: Mapping[str, str]) -> pl.DataFrame:
-    """The scores of a day, none of a report whose controls are not known.
-
-    Args:
-        scores: Rows of one of the tables of scores.
-        reasons: By the name of the report.
-    """
-    why = pl.col("report").replace_strict(
-        list(reasons), list(reasons.values()), default=None, return_dtype=pl.String
-    )
-    values = ("score", "console_score", "resource_score")
-    return (
-        scores.with_columns(_why=why)
-        .with_columns(
-            *(pl.when(pl.col("_why").is_null()).then(name).alias(name) for name in values),
-            reason=pl.coalesce(pl.format("{}{}", pl.lit(WITHHELD), "_why"), "reason"),
-        )
-        .select(scores.columns)
     )
 
 

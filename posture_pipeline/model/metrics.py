@@ -74,7 +74,8 @@ def metric_data(
 ) -> PublishedMetrics:
     """The metrics of workload scores, and of the organization's.
 
-    Score is left out where there is none, so that an alarm sees missing data and no number.
+    Score is left out where there is none, so that an alarm sees missing data and no number. A score
+    that is withheld has none of the four: a small count would look like a clean-up.
     Controls are those in the score's denominator, Findings those that failed.
 
     Args:
@@ -168,10 +169,11 @@ def _values(row: dict[str, object]) -> list[tuple[str, float | None, str]]:
         value = row[name]
         return float(value) if isinstance(value, int | float) else None
 
-    controls = sum(number(name) or 0 for name in ("passed", "failed", "unknown"))
+    counts = [number(name) for name in ("passed", "failed", "unknown")]
+    controls = None if None in counts else sum(each or 0.0 for each in counts)
     return [
         ("Score", number("score"), "Percent"),
-        ("Controls", float(controls), "Count"),
+        ("Controls", controls, "Count"),
         ("FailedControls", number("failed"), "Count"),
         ("Findings", number("failed_findings"), "Count"),
     ]

@@ -48,7 +48,7 @@ SUBJECTS: tuple[tuple[str, ...], ...] = (
 )
 """What the time to fix is told by, within a report."""
 
-_SOURCE = ["account_id", "region", "product"]
+_SOURCE = ["report", "account_id", "region", "product"]
 _PLACE = ("severity", "workload", "environment")
 _EPISODE = [*PROBLEM, "opened_at"]
 
@@ -62,7 +62,7 @@ class Today:
         reports: Slugs of the reports in the settings.
         problems: Those that are FAILED, UNKNOWN or SUPPRESSED: columns of `causes.PROBLEM_SCHEMA`.
         carried: Rows of `schemas.CARRIED_FAILURES`.
-        silent: Rows of `schemas.SILENT_SOURCES`.
+        completeness: Rows of `schemas.SOURCE_COMPLETENESS`.
         changes: Rows of `schemas.FINDING_CHANGES`, of the day and of every day since the newest
             earlier day of episodes.
         accounts: account_id, workload, environment of the scored accounts.
@@ -74,7 +74,7 @@ class Today:
     reports: Sequence[str]
     problems: pl.DataFrame
     carried: pl.DataFrame
-    silent: pl.DataFrame
+    completeness: pl.DataFrame
     changes: pl.DataFrame
     accounts: pl.DataFrame
     reporting: Sequence[str]
@@ -90,8 +90,8 @@ def remediation(
     """The episodes that are open on a day, and those that it closes.
 
     Open is what fails or is carried forward on the day, and what was open before and cannot be
-    evaluated now, or lies in a source that is silent: silence is no fix. Everything else that was
-    open is closed. So the episodes follow from the state of the day, and a day that went wrong
+    evaluated now, or lies in a source that is incomplete: silence is no fix. Everything else that
+    was open is closed. So the episodes follow from the state of the day, and a day that went wrong
     does not stay wrong.
 
     An episode that goes on keeps when it was opened, whatever its finding says now. One that comes
@@ -145,8 +145,8 @@ def gone(before: pl.DataFrame, today: Today) -> pl.DataFrame:
     unknown = today.problems.filter(pl.col("state") == "UNKNOWN").select(PROBLEM)
     still = pl.concat([_failing(today).select(PROBLEM), unknown]).unique()
     lost = before.join(still, on=PROBLEM, how="anti")
-    silent = _silent(lost, today).select(PROBLEM)
-    kept = pl.concat([still, silent]).filter(_scored(today))
+    unknown_end = _without_evidence(lost, today).select(PROBLEM)
+    kept = pl.concat([still, unknown_end]).filter(_scored(today))
     return before.join(kept, on=PROBLEM, how="anti")
 
 
@@ -184,18 +184,17 @@ def _failing(today: Today) -> pl.DataFrame:
     )
 
 
-def _silent(lost: pl.DataFrame, today: Today) -> pl.DataFrame:
-    """Of the episodes whose findings are gone, those of which only silence is known."""
-    sources = today.silent.select(pl.col(name).fill_null("") for name in _SOURCE).unique()
-    in_silent = lost.with_columns(_product=pl.col("product").fill_null("")).join(
-        sources.rename({"product": "_product"}).with_columns(_silent=pl.lit(value=True)),
-        on=["account_id", "region", "_product"],
-        how="left",
+def _without_evidence(lost: pl.DataFrame, today: Today) -> pl.DataFrame:
+    """Of the episodes whose findings are gone, those that lie in a source that is incomplete."""
+    incomplete = today.completeness.filter("incomplete").select(
+        *_SOURCE, pl.lit(value=True).alias("_incomplete")
     )
     silent_account = ~pl.col("account_id").is_in(list(today.reporting))
     no_evidence = pl.col("cause").is_null() | pl.col("cause").is_in(sorted(LOST_EVIDENCE))
-    return in_silent.join(_endings(today), on=PROBLEM, how="left").filter(
-        pl.col("_silent").fill_null(value=False) | silent_account, no_evidence
+    return (
+        lost.join(incomplete, on=_SOURCE, how="left", nulls_equal=True)
+        .join(_endings(today), on=PROBLEM, how="left")
+        .filter(pl.col("_incomplete").fill_null(value=False) | silent_account, no_evidence)
     )
 
 

@@ -599,7 +599,7 @@ def _scores(
     rows = (
         scopes.join(_reports(expected, context), how="cross")
         .join(totals, on=[*keys, "report"], how="left", nulls_equal=True)
-        .with_columns(pl.col(*_TOTALS).fill_null(0))
+        .with_columns(pl.col(*SCORE_COUNTS).fill_null(0))
         .with_columns(
             score=score(),
             console_score=console_score(),
@@ -613,7 +613,7 @@ def _scores(
     return table.project(rows).sort(table.key)
 
 
-_TOTALS = (
+SCORE_COUNTS = (
     "passed",
     "failed",
     "unknown",
@@ -635,6 +635,7 @@ _TOTALS = (
     "carried",
     "carried_findings",
 )
+"""The counts that go with a score."""
 
 
 def _totals(controls: pl.LazyFrame, keys: list[str]) -> pl.LazyFrame:

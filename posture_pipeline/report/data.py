@@ -28,7 +28,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
     Table,
 )
@@ -83,7 +83,7 @@ class Stored:
         carried: Rows of `schemas.CARRIED_FAILURES`, with account_name, workload and environment:
             failures without a finding that still count.
         exceptions: Rows of `schemas.EXCEPTIONS`; null: the lake has none of the day.
-        silent: Rows of `schemas.SILENT_SOURCES`; null likewise.
+        completeness: Rows of `schemas.SOURCE_COMPLETENESS`; null likewise.
         listed: Rows of `schemas.ORGANIZATION_ACCOUNTS` of the day.
         collected: What the commit of the findings says of them: records, duplicates, quarantined.
         names: Account names by id.
@@ -106,7 +106,7 @@ class Stored:
     resources: pl.DataFrame
     carried: pl.DataFrame
     exceptions: pl.DataFrame | None
-    silent: pl.DataFrame | None
+    completeness: pl.DataFrame | None
     listed: pl.DataFrame
     collected: dict[str, int]
     names: dict[str, str]
@@ -181,7 +181,7 @@ def read(lake: Lake, settings: Settings) -> Stored:
         .filter(wanted)
         .join(places, on="account_id", how="inner", maintain_order="left"),
         exceptions=_optional(lake, EXCEPTIONS, day),
-        silent=_optional(lake, SILENT_SOURCES, day),
+        completeness=_optional(lake, SOURCE_COMPLETENESS, day),
         listed=_or_empty(_optional(lake, ORGANIZATION_ACCOUNTS, day), ORGANIZATION_ACCOUNTS),
         collected=_collected(lake, day),
         names={

@@ -35,7 +35,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
     Table,
 )
@@ -132,16 +132,23 @@ def _scores(
         "|---|---:|---:|---:|---:|",
     ]
     for row in rows:
-        counted = row["passed"] + row["failed"] + row["unknown"]
         cells = (
             markdown(row["report"]),
             f"{_score(row)}{NO_BREAK}{_word(row, settings)}",
             _change(row, before.get(row["report"])),
-            f"{row['failed']:,}{NO_BREAK}of{NO_BREAK}{counted:,}",
-            f"{row['failed_findings']:,}",
+            _failed(row),
+            "" if row["failed_findings"] is None else f"{row['failed_findings']:,}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _failed(row: Row) -> str:
+    """How many controls fail; nothing where the score is withheld."""
+    if row["failed"] is None:
+        return ""
+    counted = row["passed"] + row["failed"] + row["unknown"]
+    return f"{row['failed']:,}{NO_BREAK}of{NO_BREAK}{counted:,}"
 
 
 def _score(row: Row) -> str:
@@ -268,10 +275,15 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
             yield f"{count(rows.height, 'account')} {what}: {_named(named)}"
     for report, note in snapshot.notes_of(lake, day).items():
         yield f"{report}: {note}".rstrip(".")
-    silent = _of(lake, SILENT_SOURCES, day)
-    if silent:
-        named = [f"{row['product']} in {row['account_id']} {row['region']}" for row in silent]
-        yield f"{count(len(silent), 'source')} of findings silent: {_named(named)}"
+    incomplete = sorted(
+        {
+            f"{row['product']} in {row['account_id']} {row['region']}".rstrip()
+            for row in _of(lake, SOURCE_COMPLETENESS, day)
+            if row["incomplete"]
+        }
+    )
+    if incomplete:
+        yield f"{count(len(incomplete), 'source')} of findings incomplete: {_named(incomplete)}"
     if lake.commit_of(EXCEPTIONS.name, day) is not None:
         soon = settings.checks.exception_days
         due = exception_rules.out_of_date(lake.read(EXCEPTIONS, day), day, days=soon)

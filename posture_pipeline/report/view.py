@@ -132,7 +132,9 @@ class Views:
             "last": None if row["last_score"] is None else f"{row['last_score']:.1f}",
             "last_date": row["last_score_date"],
             "change": change if change is not None and abs(change) >= MOVED_AT_LEAST else None,
-            "counted": row["passed"] + row["failed"] + row["unknown"],
+            "counted": None
+            if row["passed"] is None
+            else row["passed"] + row["failed"] + row["unknown"],
             "passed": row["passed"],
             "failed": row["failed"],
             "unknown": row["unknown"],
@@ -322,11 +324,13 @@ class Views:
                 named=True
             ),
             "silent_accounts": silent.rows(named=True),
-            "silent_sources": None
-            if stored.silent is None
+            "incomplete_sources": None
+            if stored.completeness is None
             else [
                 row | {"account_name": stored.names.get(row["account_id"])}
-                for row in stored.silent.sort("account_id", "region").iter_rows(named=True)
+                for row in stored.completeness.filter("incomplete")
+                .sort("account_id", "region", "report")
+                .iter_rows(named=True)
             ],
             "not_scored": stored.listed.filter(pl.col("state") != "ACTIVE").rows(named=True),
             "withheld": [

@@ -61,6 +61,7 @@ ASSETS = {
     "remediation",
     "time_to_fix",
     "reconciliation",
+    "ready_to_publish",
     "posture_catalog",
     "cloudwatch_metrics",
     "cloudwatch_dashboards",
@@ -196,10 +197,8 @@ def test_what_was_published_is_on_the_asset(two_days: SimulatedDays) -> None:
     assert event.asset_materialization is not None
     metadata = event.asset_materialization.metadata
     scores = two_days.lake.read(WORKLOAD_SCORES, SECOND)
-    without = scores["score"].null_count()
     own = two_days.lake.read(ORGANIZATION_SCORES, SECOND)
-    without += own["score"].null_count()
-    assert metadata["sent"].value == 4 * (scores.height + own.height) - without
+    assert metadata["sent"].value == _values_of(scores) + _values_of(own)
     assert metadata["namespace"].value == NAMESPACE
 
 
@@ -477,8 +476,9 @@ def test_a_silent_account_has_no_score_a_reason_and_no_metric(days: SimulatedDay
     result = days.run(day)
     assert result.success, failures(result)
     accounts = days.lake.read(ACCOUNT_SCORES, day)
-    silent = accounts.filter(pl.col("findings") == 0, pl.col("report") == "fsbp")
+    silent = accounts.filter(pl.col("findings").is_null(), pl.col("report") == "fsbp")
     assert silent["score"].to_list() == [None]
+    assert silent["failed"].to_list() == [None]
     assert silent["reason"].to_list() == ["no findings in the snapshot"]
     checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
     assert not checks["no_account_is_silent"].passed
@@ -489,15 +489,18 @@ def test_a_silent_account_has_no_score_a_reason_and_no_metric(days: SimulatedDay
     assert (numbers["wrong"], numbers["checked"]) == (1, number)
     assert silent["account_id"][0] in str(numbers["rows"])
     rows = days.lake.read(WORKLOAD_SCORES, day)
-    without = rows["score"].null_count()
-    assert without > 0
+    assert rows["score"].null_count() > 0
     event = days.instance.get_latest_materialization_event(dg.AssetKey("cloudwatch_metrics"))
     assert event is not None
     assert event.asset_materialization is not None
     own = days.lake.read(ORGANIZATION_SCORES, day)
-    without += own["score"].null_count()
     sent = event.asset_materialization.metadata["sent"].value
-    assert sent == 4 * (rows.height + own.height) - without
+    assert sent == _values_of(rows) + _values_of(own)
+
+
+def _values_of(scores: pl.DataFrame) -> int:
+    """How many metrics a table of scores has: a withheld score has none of the four."""
+    return scores["score"].count() + 3 * scores["failed"].count()
 
 
 def test_progress_of_the_collection_is_told_as_it_comes(days: SimulatedDays) -> None:

@@ -24,6 +24,33 @@ from posture_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
+TABLES_OF_THE_JOB = {
+    "organization_accounts",
+    "listed_controls",
+    "expected_controls",
+    "aws_compliance",
+    "raw_finding_pages",
+    "merged_findings",
+    "account_findings",
+    "finding_changes",
+    "control_status",
+    "account_scores",
+    "workload_scores",
+    "organization_scores",
+    "score_changes",
+    "exceptions",
+    "remediation",
+    "time_to_fix",
+    "reconciliation",
+}
+IN_THE_LAKE = {
+    "ready_to_publish",
+    "posture_catalog",
+    "posture_report",
+    "workload_exports",
+    "athena_manifests",
+}
+
 GRAPH = {
     "organization_accounts": (set(), "ingest"),
     "listed_controls": (set(), "ingest"),
@@ -48,32 +75,50 @@ GRAPH = {
     "remediation": ({"account_scores", "finding_changes"}, "history"),
     "time_to_fix": ({"remediation"}, "history"),
     "reconciliation": ({"control_status", "account_scores", "aws_compliance"}, "history"),
+    "ready_to_publish": (TABLES_OF_THE_JOB, "publish"),
     "posture_catalog": (
         {
+            "ready_to_publish",
             "control_status",
             "account_scores",
             "workload_scores",
             "organization_scores",
             "score_changes",
         },
-        "history",
-    ),
-    "cloudwatch_metrics": (
-        {"workload_scores", "organization_scores", "score_changes"},
         "publish",
     ),
-    "cloudwatch_dashboards": ({"workload_scores", "organization_scores"}, "publish"),
-    "score_alerts": ({"workload_scores", "organization_scores", "score_changes"}, "publish"),
+    "cloudwatch_metrics": (
+        IN_THE_LAKE | {"workload_scores", "organization_scores", "score_changes"},
+        "publish",
+    ),
+    "cloudwatch_dashboards": (IN_THE_LAKE | {"workload_scores", "organization_scores"}, "publish"),
+    "score_alerts": (
+        IN_THE_LAKE | {"workload_scores", "organization_scores", "score_changes"},
+        "publish",
+    ),
     "posture_report": (
-        {"workload_scores", "organization_scores", "score_changes", "exceptions"},
+        {
+            "ready_to_publish",
+            "workload_scores",
+            "organization_scores",
+            "score_changes",
+            "exceptions",
+        },
         "publish",
     ),
     "day_summary": (
-        {"workload_scores", "organization_scores", "score_changes", "exceptions"},
+        {
+            "ready_to_publish",
+            "workload_scores",
+            "organization_scores",
+            "score_changes",
+            "exceptions",
+        },
         "publish",
     ),
     "workload_exports": (
         {
+            "ready_to_publish",
             "workload_scores",
             "account_scores",
             "score_changes",
@@ -85,6 +130,7 @@ GRAPH = {
     ),
     "athena_manifests": (
         {
+            "ready_to_publish",
             "score_changes",
             "exceptions",
             "time_to_fix",
@@ -98,6 +144,8 @@ GRAPH = {
 
 BLOCKING = {
     "every_shard_is_complete",
+    "few_records_are_quarantined",
+    "snapshot_is_complete",
     "every_record_is_accounted_for",
     "account_files_hold_every_finding",
     "every_account_is_scored_once",
@@ -109,13 +157,13 @@ BLOCKING = {
 }
 
 WARNING = {
+    "every_region_is_collected",
     "every_report_knows_its_controls",
     "no_failure_vanished_without_evidence",
-    "few_records_are_quarantined",
     "accounts_could_be_listed",
     "accounts_have_a_workload",
     "no_account_is_silent",
-    "no_source_is_silent",
+    "every_source_is_complete",
     "exceptions_are_in_date",
     "config_figures_could_be_read",
     "our_pack_scores_agree_with_config",
@@ -140,6 +188,32 @@ def test_the_graph_is_the_one_that_was_designed(definitions: dg.Definitions) -> 
         for key in graph.materializable_asset_keys
     }
     assert found == GRAPH
+
+
+def test_whatever_is_published_waits_for_every_table_and_every_blocking_check(
+    definitions: dg.Definitions,
+) -> None:
+    """A blocking check stops only what depends on the asset that it checks."""
+    graph = definitions.resolve_asset_graph()
+    gate = dg.AssetKey("ready_to_publish")
+    published = {
+        key
+        for key in graph.materializable_asset_keys
+        if graph.get(key).group_name == "publish" and key != gate
+    }
+    assert published
+    for key in published:
+        assert gate in graph.get(key).parent_keys, key
+    tables = graph.materializable_asset_keys - published - {gate}
+    assert tables == graph.get(gate).parent_keys
+    checked = {spec.asset_key for spec in _check_specs(definitions) if spec.blocking}
+    assert checked
+    assert checked <= tables
+
+
+def _check_specs(definitions: dg.Definitions) -> list[dg.AssetCheckSpec]:
+    graph = definitions.resolve_asset_graph()
+    return [graph.get_check_spec(key) for key in graph.asset_check_keys]
 
 
 def test_every_asset_is_daily_described_owned_and_kinded(definitions: dg.Definitions) -> None:

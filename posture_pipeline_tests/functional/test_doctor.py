@@ -375,7 +375,7 @@ def lost_days_of_status(lake: Lake) -> None:
 
 def day_of_no_lake(lake: Lake) -> None:
     with duckdb.connect(str(Path(lake.root, layout.CATALOG))) as connection:
-        connection.execute("INSERT INTO silent_sources (date) VALUES (DATE '2020-01-01')")
+        connection.execute("INSERT INTO source_completeness (date) VALUES (DATE '2020-01-01')")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
 )
 from posture_pipeline.simulation import story
@@ -196,23 +196,26 @@ def test_the_score_of_a_silent_account_is_withheld_and_comes_back(fortnight: For
             assert row["reason"].startswith(f"withheld: account {account_id}")
             assert row["last_score"] == told[row["report"]]
             assert row["last_score_date"] == before
-        names = fortnight.read(SILENT_SOURCES, day)["account_id"].to_list()
-        assert set(names) == {account_id}
+        incomplete = fortnight.read(SOURCE_COMPLETENESS, day).filter("incomplete")
+        assert set(incomplete["account_id"]) == {account_id}
     back = scores[since + timedelta(days=2)]
     assert back["score"].null_count() == 0
     assert back["last_score"].null_count() == back.height
 
 
-def test_the_organization_never_scores_better_for_silence(fortnight: Fortnight) -> None:
-    """With the last findings of silent accounts the score is the same, or it is withheld."""
+def test_the_organization_is_withheld_with_an_estimate_while_an_account_is_missing(
+    fortnight: Fortnight,
+) -> None:
     withheld = 0
     for day in DAYS:
-        silent = fortnight.read(SILENT_SOURCES, day)
+        incomplete = fortnight.read(SOURCE_COMPLETENESS, day).filter("incomplete")
         rows = fortnight.read(ORGANIZATION_SCORES, day).to_dicts()
-        reasons = [row["reason"] for row in rows if row["score"] is None]
-        assert bool(reasons) <= bool(silent.height)
-        assert all(reason.startswith("withheld: 1 silent account") for reason in reasons)
-        withheld += len(reasons)
+        held = {row["report"]: row["reason"] for row in rows if row["score"] is None}
+        assert set(held) == set(incomplete["report"])
+        for reason in held.values():
+            assert reason.startswith("withheld: the findings of 1 account are incomplete")
+            assert "with the last complete ones it would be" in reason
+        withheld += len(held)
     assert withheld > 0
 
 

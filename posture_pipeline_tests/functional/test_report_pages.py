@@ -21,7 +21,7 @@ from posture_pipeline.schemas import (
     EXCEPTIONS,
     ORGANIZATION_SCORES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     WORKLOAD_SCORES,
 )
 from posture_pipeline.settings import Settings
@@ -192,11 +192,11 @@ def test_a_lake_without_the_tables_of_later_versions_has_its_pages_too(
 ) -> None:
     stored = data.read(history.lake, history.settings)
     assert stored.exceptions is not None
-    for table in (EXCEPTIONS, SILENT_SOURCES):
+    for table in (EXCEPTIONS, SOURCE_COMPLETENESS):
         history.lake.delete(f"{table.name}/date={DAYS[-1].isoformat()}/_current.json")
     older = data.read(history.lake, history.settings)
     assert older.exceptions is None
-    assert older.silent is None
+    assert older.completeness is None
     texts = [text for _, text in pages(older, history.settings)]
     assert any("is not stored for this day" in text for text in texts)
     history.lake.replace(EXCEPTIONS, DAYS[-1], stored.exceptions)

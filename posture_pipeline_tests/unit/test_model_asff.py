@@ -167,6 +167,18 @@ def test_a_wrong_type_in_an_unimportant_member_keeps_the_finding(members: dict[s
     assert row(**members)["finding_id"] == "finding-1"
 
 
+def test_an_unreadable_record_keeps_the_account_that_it_names() -> None:
+    other = {"Resources": [{"AwsAccountId": "444455556666"}]}
+    named = [
+        {"AwsAccountId": "111122223333"},
+        {"AwsAccountId": "111122223333", **other},
+        {"Id": "a", "AwsAccountId": "1234"},
+    ]
+    parsed = parse(*named)
+    assert parsed.findings.is_empty()
+    assert parsed.quarantine["account_id"].to_list() == ["111122223333", None, None]
+
+
 def test_an_unreadable_record_takes_nothing_with_it() -> None:
     parsed = parse({**LEAST, "Id": "a"}, 5, {**LEAST, "Id": "b"}, Source="export.json")
     assert parsed.findings["finding_id"].to_list() == ["a", "b"]
@@ -175,6 +187,7 @@ def test_an_unreadable_record_takes_nothing_with_it() -> None:
         "line": 7,
         "position": 1,
         "source": "export.json",
+        "account_id": None,
         "reason": "is a number, not an object",
         "record": b"5",
     }

@@ -17,14 +17,12 @@ from posture_pipeline.model.expected import (
     controls_of_settings,
     joined,
     kept,
-    withheld,
 )
 from posture_pipeline.model.scoring import control_status_of_reports
 from posture_pipeline.schemas import (
     EXPECTED_CONTROLS,
     LISTED_CONTROLS,
     MERGED_FINDINGS,
-    ORGANIZATION_SCORES,
 )
 from posture_pipeline.settings import Report
 
@@ -242,18 +240,6 @@ def test_a_later_run_of_the_day_loses_nothing_but_what_was_switched_off() -> Non
     ).completed(earlier)
     assert again.controls["control_id"].to_list() == ["lz-s3"]
     assert set(again.unlisted) == {STANDARD.definition}
-
-
-def test_scores_are_withheld_of_the_reports_with_a_reason_and_of_no_others() -> None:
-    scores = ORGANIZATION_SCORES.read_as(
-        pl.DataFrame({"report": ["fsbp", "pack"], "score": [50.0, 60.0]})
-    )
-    rows = withheld(scores, {"pack": "No permission."})
-    assert rows.select("report", "score", "reason").rows() == [
-        ("fsbp", 50.0, None),
-        ("pack", None, "withheld: No permission."),
-    ]
-    assert withheld(scores, {}).equals(scores)
 
 
 # --- all standards ----------------------------------------------------------------------------

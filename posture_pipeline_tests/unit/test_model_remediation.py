@@ -27,7 +27,7 @@ from posture_pipeline.schemas import (
     CARRIED_FAILURES,
     FINDING_CHANGES,
     REMEDIATION,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     TIME_TO_FIX,
 )
 
@@ -79,7 +79,13 @@ def today(
     reports: tuple[str, ...] = ("fsbp",),
 ) -> Today:
     sources = [
-        {"account_id": account, "region": "eu-west-1", "product": product}
+        {
+            "report": "fsbp",
+            "account_id": account,
+            "region": "eu-west-1",
+            "product": product,
+            "incomplete": True,
+        }
         for account, product in silent or []
     ]
     return Today(
@@ -87,7 +93,7 @@ def today(
         reports=reports,
         problems=frame(problems, PROBLEM_SCHEMA),
         carried=frame(carried or [], CARRIED_FAILURES.schema),
-        silent=frame(sources, SILENT_SOURCES.schema),
+        completeness=frame(sources, SOURCE_COMPLETENESS.schema),
         changes=frame(changes or [], FINDING_CHANGES.schema),
         accounts=pl.DataFrame(
             [(each, "payments", "production") for each in accounts],

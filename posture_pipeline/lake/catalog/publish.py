@@ -45,7 +45,7 @@ from posture_pipeline.schemas import (
     REMEDIATION,
     SCORE_CHANGE_CAUSES,
     SCORE_CHANGES,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     TIME_TO_FIX,
     WORKLOAD_SCORES,
     Column,
@@ -74,7 +74,7 @@ DAILY_TABLES = (
     ORGANIZATION_SCORES,
     ORGANIZATION_ACCOUNTS,
     EXPECTED_CONTROLS,
-    SILENT_SOURCES,
+    SOURCE_COMPLETENESS,
     EARLIER_SCORES,
 )
 """Kept in the catalog, every day of them; some of them packed."""
