@@ -68,6 +68,7 @@ def score_row(day: date, report: str, score: float | None, **more: Any) -> dict[
         "method": "1",
         "control_set_hash": "a" if day < DAY - timedelta(days=20) else "b",
         "settings_hash": "s",
+        "incomplete": None,
         "controls_with_data": 97,
         "regions_with_data": 2,
         "last_score": 81.25 if score is None else None,

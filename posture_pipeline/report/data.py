@@ -52,6 +52,7 @@ SCORE_HISTORY = (
     "method",
     "control_set_hash",
     "settings_hash",
+    "incomplete",
 )
 """The columns that are read of every day; the newest day has all."""
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 import posture_pipeline.report
 from posture_pipeline.lake.layout import page_name
+from posture_pipeline.report.moves import incomparable
 from posture_pipeline.report.pages import INDEX, PAGE_BYTES, pages
 from posture_pipeline.report.view import safe_link
 from posture_pipeline.settings import DEMO_REPORTS, Settings, Thresholds
@@ -274,3 +276,21 @@ def test_vendored_files_are_what_their_authors_published() -> None:
         assert hashlib.sha256(data).hexdigest() == each["sha256"]
         assert each["version"].encode() in data[:200]
         assert (STATIC / "vendor" / each["license_file"]).read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.parametrize("gone_on", ["the earlier day", "the later day"])
+def test_days_of_which_one_lacks_a_region_are_not_compared_without_a_word(gone_on: str) -> None:
+    lacks = "region eu-north-1 was not collected"
+    whole = {
+        "control_set_hash": "a",
+        "method": "1",
+        "settings_hash": "s",
+        "incomplete": None,
+    }
+    before = {**whole, "date": date(2026, 11, 22)}
+    after = {**whole, "date": date(2026, 11, 23)}
+    gone = before if gone_on == "the earlier day" else after
+    gone["incomplete"] = lacks
+    assert list(incomparable(before, after)) == [f"{lacks} on {gone['date']}"]
+    both = ({**each, "incomplete": lacks} for each in (before, after))
+    assert list(incomparable(*both)) == []
