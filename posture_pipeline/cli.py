@@ -226,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
         help="replace a day that was collected from AWS, or that has far more findings",
     )
 
+    restore = add(
+        "restore",
+        _lazily("imports", "restore"),
+        "Make a day what it was before an import replaced it.",
+    )
+    restore.add_argument("--date", type=_day, metavar="D", required=True, help="day, YYYY-MM-DD")
+
     scores = add("scores", commands.scores, "Show the scores of a day.")
     scores.add_argument("--date", type=_day, metavar="D", help="day (default: the newest)")
     scores.add_argument("--report", metavar="R", help="one report (default: all)")

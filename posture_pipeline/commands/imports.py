@@ -1,4 +1,4 @@
-"""The command `posture import`: saved findings become snapshots, of one day or of several.
+"""The commands `posture import` and `restore`: saved findings become snapshots of one day or more.
 
 Everything is looked through before anything is written. What files hold is read in
 `lake/saved_findings.py`.
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from posture_pipeline.commands.core import (
     SETTINGS_FILE,
+    existing_lake,
     has_settings,
     run_one,
     settings_of,
@@ -36,6 +37,7 @@ class ImportStoppedError(PostureError):
 
 def import_findings(arguments: argparse.Namespace) -> int:
     """Makes saved findings the snapshots of their days and computes everything from them."""
+    from posture_pipeline.lake.replaced_days import keep_day
     from posture_pipeline.lake.saved_findings import by_day, ensure_nothing_is_lost, look_through
     from posture_pipeline.opening import open_lake
     from posture_pipeline.resources import SavedFindings
@@ -53,11 +55,28 @@ def import_findings(arguments: argparse.Namespace) -> int:
     if not arguments.replace:
         for day, files in pending.items():
             ensure_nothing_is_lost(lake, day, files)
+    for day in pending:
+        keep_day(lake, day)
     settings = settings.model_copy(update={"start_date": min(settings.start_date, *days)})
     if arguments.each_day:
         return _import_days(settings, days, pending)
     print(f"Importing {len(survey.files):,} files as {arguments.date.isoformat()}.")
     return run_one(settings, arguments.date, arguments, source=SavedFindings(survey.paths))
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """Makes a day what it was before an import replaced it."""
+    from posture_pipeline.lake.catalog.publish import publish_day
+    from posture_pipeline.lake.replaced_days import restore_day
+
+    settings = settings_of(arguments)
+    lake = existing_lake(settings)
+    day: date = arguments.date
+    restored = restore_day(lake, day)
+    publish_day(lake, day)
+    print(f"Restored {day.isoformat()}: {len(restored):,} tables are as before the import.")
+    print(f"Next: posture replay --from {day.isoformat()}, if later days were computed since.")
+    return 0
 
 
 def _import_days(

@@ -603,6 +603,10 @@ class Lake:
         self.delete(layout.replaced_file(table, day, run))
         return commit
 
+    def keep(self, table: str, day: date) -> None:
+        """Notes the present commit of a day, so that it can be restored once it is replaced."""
+        self._keep_replaced(table, day, run="")
+
     def _keep_replaced(self, table: str, day: date, run: str) -> None:
         """Notes the present commit as one that can be restored, before another replaces it."""
         current = self.last_commit_of(table, day)

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from posture_pipeline.cli import main
+from posture_pipeline.errors import InputError
+from posture_pipeline.lake.catalog.publish import query
+from posture_pipeline.lake.replaced_days import restore_day
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import (
     CONTROL_STATUS,
@@ -17,6 +20,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
     RAW_FINDING_PAGES,
+    TABLES,
 )
 
 pytestmark = pytest.mark.functional
@@ -107,3 +111,30 @@ def test_a_refused_import_changes_nothing(
     assert [lake.require(table, FIRST) for table in tables] == before
     assert main([*command, "--replace"]) == 0
     assert score(FIRST) == 50.0
+
+
+def test_what_an_import_replaced_can_be_restored(
+    exports: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With all its tables, also those that cannot be computed again."""
+    files = sorted(map(str, exports.glob("*/findings")))
+    command = ["import", "--date", FIRST.isoformat(), "--lake", "lake"]
+    assert main([*command, files[0]]) == 0
+    lake = Lake("lake")
+    names = (RAW_FINDING_PAGES, *(table.name for table in TABLES))
+    before = {name: lake.commit_of(name, FIRST) for name in names}
+    assert main([*command, files[1]]) == 0
+    assert main([*command, files[1]]) == 0, "what was there before the first import counts"
+    assert score(FIRST) == 50.0
+    capsys.readouterr()
+    assert main(["restore", "--date", FIRST.isoformat(), "--lake", "lake"]) == 0
+    assert "Restored 2026-11-20" in capsys.readouterr().out
+    assert {name: lake.commit_of(name, FIRST) for name in names} == before
+    assert score(FIRST) == 100.0
+    catalog = query(lake, "SELECT score FROM organization_scores")
+    assert catalog["score"].to_list() == [100.0]
+
+
+def test_a_day_that_no_import_replaced_cannot_be_restored(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="keeps nothing that was replaced on 2026-11-20"):
+        restore_day(Lake(str(tmp_path / "lake")), FIRST)
