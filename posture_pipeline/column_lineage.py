@@ -106,6 +106,7 @@ COLUMN_LINEAGE: Mapping[str, Mapping[str, tuple[Source, ...]]] = {
     ACCOUNT_SCORES.name: {
         **_same(ORGANIZATION_ACCOUNTS, ("account_id", "account_name")),
         "owner": _from(ORGANIZATION_ACCOUNTS, "tags"),
+        "account_source": _from(ORGANIZATION_ACCOUNTS, "source"),
         **dict.fromkeys(
             ("workload", "environment", "workload_source"),
             _from(ORGANIZATION_ACCOUNTS, "account_name", "tags"),

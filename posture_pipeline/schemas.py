@@ -167,7 +167,17 @@ _FINDING_COLUMNS = (
         pl.String(),
         "Cloud of the first resource in upper case: AWS unless the finding says otherwise.",
     ),
-    Column("account_id", pl.String(), "AwsAccountId, 12 digits, leading zeros kept."),
+    Column(
+        "account_id",
+        pl.String(),
+        "AwsAccountId, 12 digits, leading zeros kept; of a resource of another cloud the "
+        "subscription that owns it.",
+    ),
+    optional(
+        "connector_account_id",
+        pl.String(),
+        "Of a resource of another cloud AwsAccountId, the account of the connector; else null.",
+    ),
     optional("account_name", pl.String(), "AwsAccountName as the finding gives it; may be null."),
     optional("region", pl.String(), "ASFF Region, else the region of the product ARN."),
     optional("generator_id", pl.String(), "ASFF GeneratorId."),
@@ -300,7 +310,9 @@ ORGANIZATION_ACCOUNTS = Table(
         optional("state", pl.String(), "ACTIVE, SUSPENDED, PENDING_CLOSURE, CLOSED, ..."),
         optional("tags", pl.String(), "The account's tags as a JSON object of text."),
         optional("joined_at", TIMESTAMP, "When it joined the organization, UTC."),
-        Column("source", pl.String(), "organizations, overrides or findings: who named it."),
+        Column(
+            "source", pl.String(), "organizations, overrides, findings or connector: who named it."
+        ),
     ),
     ("account_id",),
 )
@@ -493,6 +505,12 @@ ACCOUNT_SCORES = Table(
         _WORKLOAD,
         _ENVIRONMENT,
         optional("owner", pl.String(), "Owner from the overrides or tags; may be null."),
+        optional(
+            "account_source",
+            pl.String(),
+            "Who named the account: organizations; findings or overrides if Organizations does not "
+            "list it; connector if it is a subscription of another cloud.",
+        ),
         Column(
             "workload_source",
             pl.String(),

@@ -361,6 +361,9 @@ class Accounts(Model):
     )
     default_environment: str = "production"
     tags: AccountTags = AccountTags()
+    unlisted: Literal["score", "ignore"] = "score"
+    """Accounts that findings or the overrides name and Organizations does not list: ignore leaves
+    them out of every score. Subscriptions of other clouds, which it never lists, are scored."""
     overrides: str | None = None
     """A CSV file with the columns account_id, workload, environment, owner; relative paths start
     at the settings file."""

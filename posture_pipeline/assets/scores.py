@@ -106,6 +106,9 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
             metadata={
                 **of_commit(ACCOUNT_SCORES, commit, lake),
                 "accounts": rows["account_id"].n_unique(),
+                "accounts_not_listed": int(
+                    accounts["source"].is_in(["findings", "overrides"]).sum()
+                ),
                 "accounts_not_scored": accounts.height - rows["account_id"].n_unique(),
                 "without_score": rows.height - lowest.height,
                 **spread_by_report(rows, settings.thresholds),

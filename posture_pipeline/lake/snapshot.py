@@ -37,6 +37,7 @@ from posture_pipeline.model.scoring import (
     reporting_accounts,
 )
 from posture_pipeline.model.workloads import (
+    SCORED_STATE,
     complete_accounts,
     parse_overrides,
     resolve_workloads,
@@ -67,9 +68,6 @@ UNIFIED_HUB_SINCE = "unified_hub_since"
 
 INCOMPLETE = "incomplete"
 """Key of the commit of `source_completeness`: why the whole day is withheld; null: it is not."""
-
-SCORED_STATE = "ACTIVE"
-"""Accounts in any other state are listed and not scored."""
 
 
 def findings_commit(lake: Lake, day: date) -> Commit:
@@ -333,12 +331,13 @@ def accounts_of(lake: Lake, settings: Accounts, day: date) -> pl.DataFrame:
     in_findings = (
         findings_of(lake, day)
         .group_by("account_id")
-        .agg(pl.col("account_name").drop_nulls().min())
+        .agg(pl.col("account_name").drop_nulls().min(), pl.col("provider").drop_nulls().first())
         .sort("account_id")
         .collect(engine="streaming")
     )
     overrides = _overrides(settings)
-    return resolve_workloads(complete_accounts(listed, in_findings, overrides), settings, overrides)
+    accounts = complete_accounts(listed, in_findings, overrides, unlisted=settings.unlisted)
+    return resolve_workloads(accounts, settings, overrides)
 
 
 def scored_accounts(accounts: pl.DataFrame) -> pl.DataFrame:

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from posture_pipeline.model.controls import (
+    AWS_PROVIDER,
     CONFIG_PRODUCT,
     CONFIG_RULE_ARN,
     CONSOLIDATED_PREFIX,
@@ -46,9 +47,6 @@ from posture_pipeline.schemas import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import date, datetime
-
-AWS_PROVIDER = "AWS"
-"""The cloud that a resource belongs to, unless its finding says otherwise."""
 
 UNREADABLE = Table(
     QUARANTINE.name,
@@ -100,10 +98,19 @@ class _Workflow(msgspec.Struct, gc=False, rename="pascal"):
     status: str | None = None
 
 
+class _OwnerAccount(msgspec.Struct, gc=False, rename="pascal"):
+    id: str | None = None
+
+
+class _Owner(msgspec.Struct, gc=False, rename="pascal"):
+    account: _OwnerAccount | None = None
+
+
 class _Resource(msgspec.Struct, gc=False, rename="pascal"):
     id: str | None = None
     type: str | None = None
     provider: str | None = None
+    owner: _Owner | None = None
 
 
 class _Note(msgspec.Struct, gc=False, rename="pascal"):
@@ -190,6 +197,9 @@ _NO_FIELDS = _ProductFields()
 _NAMED_ACCOUNT = re.compile(rb'"AwsAccountId"\s*:\s*"?([0-9]{12})\b')
 """The account of a record whatever else is wrong with it."""
 _ACCOUNT_ID = re.compile("[0-9]{12}")
+_DIGITS_12 = r"\A[0-9]{12}\z"
+_SCOPE_ID = r"\A[a-z0-9][a-z0-9._-]{0,127}\z"
+"""Ids of subscriptions and projects of other clouds that can be the name of a folder."""
 _SHORT_ACCOUNT_ID = re.compile("[0-9]{1,11}")
 
 _ASFF_NAMES = {
@@ -647,6 +657,9 @@ class _Columns:
             [_more_resources(each) if len(each) > 1 else None for each in resources]
         )
         to["provider"].extend([each[0].provider for each in resources])
+        to["_owner"].extend(
+            [_owner(each[0]) if each[0].provider is not None else None for each in resources]
+        )
         to["resource_count"].extend([len(each.resources or ()) for each in findings])
         self._add_notes([each.note for each in findings])
         to["config_rule_name"].extend([each.config_rule_name for each in fields])
@@ -707,6 +720,7 @@ _DERIVED = frozenset(
         "product",
         "rule_name",
         "pack_suffix",
+        "connector_account_id",
         "consolidated",
         "standard_control_id",
     }
@@ -724,6 +738,7 @@ _COLLECTED: dict[str, pl.DataType | type[pl.DataType]] = {
         for column in MERGED_FINDINGS.columns
         if column.name not in _DERIVED
     },
+    "_owner": pl.String(),
     "_control": pl.String(),
     "_standard": pl.String(),
 }
@@ -734,6 +749,11 @@ def _standards(associated: list[_Associated]) -> str | None:
     """Ids such as standards/..., each once; AWS gives some of them as ARNs."""
     ids = [each.standards_id.rpartition(":")[2] for each in associated if each.standards_id]
     return SEPARATOR.join(dict.fromkeys(filter(None, ids))) or None
+
+
+def _owner(resource: _Resource) -> str | None:
+    owner = resource.owner.account if resource.owner is not None else None
+    return owner.id if owner is not None else None
 
 
 def _more_resources(resources: Sequence[_Resource]) -> str | None:
@@ -793,7 +813,32 @@ def _frame(
     )
     if frame["region"].null_count():
         frame = frame.with_columns(region=pl.coalesce("region", _region_of_product()))
-    return MERGED_FINDINGS.project(_with_control_identity(with_rule_names(frame)))
+    return MERGED_FINDINGS.project(_with_control_identity(with_rule_names(_with_scopes(frame))))
+
+
+def _with_scopes(findings: pl.DataFrame) -> pl.DataFrame:
+    """Makes the subscription the account of findings of another cloud, which a connector brings.
+
+    Their AwsAccountId is the connector's account, which has findings of its own. What names no
+    owner, or one that reads like an AWS account, is a scope of the connector and the cloud.
+    """
+    foreign = pl.col("provider") != AWS_PROVIDER
+    if not findings.select(foreign.any()).item():
+        return findings.with_columns(connector_account_id=pl.lit(None, pl.String))
+    owner = pl.col("_owner").str.strip_chars().str.to_lowercase().str.split("/").list.last()
+    cloud = pl.col("provider").str.to_lowercase()
+    scope = (
+        pl.when(owner.str.contains(_DIGITS_12))
+        .then(pl.concat_str(cloud, pl.lit("-"), owner))
+        .when(owner.str.contains(_SCOPE_ID))
+        .then(owner)
+        .otherwise(pl.concat_str(cloud, pl.lit("-"), "account_id"))
+    )
+    return findings.with_columns(
+        account_id=pl.when(foreign).then(scope).otherwise("account_id"),
+        account_name=pl.when(~foreign).then("account_name"),
+        connector_account_id=pl.when(foreign).then("account_id"),
+    )
 
 
 def _region_of_product() -> pl.Expr:

@@ -33,9 +33,10 @@ GONE_RESOURCES_SHARE = 0.2
 """A resource of which no finding is left counts as deleted if no archived finding says so, as long
 as no more than two, or this share, of the resources of its region and account went like that."""
 
-EXPLAINED_ANYWAY = frozenset({"aged_out", "archived"})
+EXPLAINED_ANYWAY = frozenset({"aged_out", "archived", "check_stopped"})
 """Causes that lose the evidence of a single failure and still say where its finding went: failures
-that aged out are carried forward, and AWS archives the findings of a control that is disabled."""
+that aged out are carried forward, and the findings of a control that is disabled become stale until
+AWS archives them."""
 
 WITHHELD = "withheld: "
 """How the reason of a withheld score begins."""

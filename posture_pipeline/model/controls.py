@@ -22,6 +22,9 @@ from posture_pipeline.schemas import RESOURCE_SEPARATOR, SEPARATOR
 if TYPE_CHECKING:
     from posture_pipeline.settings import Report
 
+AWS_PROVIDER = "AWS"
+"""The cloud that a resource belongs to, unless its finding says otherwise."""
+
 SECURITY_HUB_PRODUCT = "aws/securityhub"
 """Product of Security Hub's own control findings. Display names change, products do not."""
 

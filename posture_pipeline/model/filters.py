@@ -153,7 +153,9 @@ def _positive(attribute: str, condition: Mapping[str, Any]) -> pl.Expr:
     name = (
         MAP_COLUMNS[attribute, condition["Key"]] if "Key" in condition else TEXT_COLUMNS[attribute]
     )
-    return holds(pl.col(name), value).fill_null(value=False)
+    # AwsAccountId of a finding of another cloud is the account of its connector.
+    text = pl.coalesce("connector_account_id", name) if name == "account_id" else pl.col(name)
+    return holds(text, value).fill_null(value=False)
 
 
 def _any_holds(

@@ -118,6 +118,8 @@ class HandKeptLine:
     def account_id(self, column: str) -> str | None:
         """The account id in a column; also as a spreadsheet marks text: '0123... or ="0123...".
 
+        The id of a subscription of another cloud is one too: it has letters and a hyphen.
+
         Raises:
             SettingsError: It is no account id; null is none either, and given back.
         """
@@ -135,5 +137,9 @@ class HandKeptLine:
         if re.fullmatch(r"[0-9][0-9.,]*[eE]\+?[0-9]+", account_id):
             problem = f"the account id {account_id!r} was rounded by a spreadsheet"
             self.refuse(problem, "format the column as text and enter the 12 digits again")
+        subscription = account_id.lower()
+        has_letters = re.search("[a-z]", subscription) is not None
+        if has_letters and re.fullmatch(r"[a-z0-9][a-z0-9._]*-[a-z0-9._-]+", subscription):
+            return subscription
         fix = "write all 12, with leading zeros"
         return self.refuse(f"the account id {value!r} is not 12 digits", fix)

@@ -390,14 +390,19 @@ def account_scores(
         control_status: Columns of `schemas.CONTROL_STATUS`, all reports.
         expected: Columns of `schemas.EXPECTED_CONTROLS`.
         accounts: The accounts to score: account_id, account_name, workload, environment, owner,
-            workload_source (String), each account once.
+            workload_source (String), and source, each account once.
         context: What the scores of the day have in common.
 
     Returns:
         Columns of `schemas.ACCOUNT_SCORES`: every account exactly once a report, with a null score
         and a reason where nothing can be said.
     """
-    accounts = accounts.select(_ACCOUNT_COLUMNS).unique("account_id")
+    accounts = accounts.select(
+        *_ACCOUNT_COLUMNS,
+        account_source=pl.col("source")
+        if "source" in accounts.columns
+        else pl.lit(None, pl.String),
+    ).unique("account_id")
     scopes = _with_coverage(accounts, ["account_id"], control_status, context).join(
         accounts, on="account_id", how="left"
     )

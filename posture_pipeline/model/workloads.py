@@ -10,16 +10,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import polars as pl
 
+from posture_pipeline.model.controls import AWS_PROVIDER
 from posture_pipeline.model.hand_kept import HandKeptFile, HandKeptLine
 from posture_pipeline.schemas import ORGANIZATION_ACCOUNTS
 from posture_pipeline.settings import ENVIRONMENTS
 
 if TYPE_CHECKING:
     from posture_pipeline.settings import Accounts
+
+SCORED_STATE = "ACTIVE"
+"""Accounts in any other state are listed and not scored."""
+
+NOT_LISTED = "NOT_LISTED"
+"""State of an account that Organizations does not list and that the settings leave out."""
 
 UNKNOWN_ENVIRONMENT = "unknown"
 """Environment of an account whose workload nothing resolved."""
@@ -83,32 +90,47 @@ def resolve_workloads(
 
 
 def complete_accounts(
-    listed: pl.DataFrame, in_findings: pl.DataFrame, overrides: pl.DataFrame | None
+    listed: pl.DataFrame,
+    in_findings: pl.DataFrame,
+    overrides: pl.DataFrame | None,
+    *,
+    unlisted: Literal["score", "ignore"] = "score",
 ) -> pl.DataFrame:
     """Adds the accounts that the organization did not list.
 
     Args:
         listed: Columns of `schemas.ORGANIZATION_ACCOUNTS`, as the organization listed them.
-        in_findings: account_id, account_name (String) as findings name them; repeats are allowed.
+        in_findings: account_id, account_name (String) as findings name them, and provider if there
+            are other clouds than AWS; repeats are allowed.
         overrides: As `parse_overrides` gives them.
+        unlisted: ignore: those that a list lacks get the state NOT_LISTED, which is not scored.
 
     Returns:
         Columns of `schemas.ORGANIZATION_ACCOUNTS`, sorted by account id: the listed accounts (a
         missing name taken from the findings), then those of findings and overrides alone, as
-        ACTIVE. `date` is the listed accounts' one.
+        ACTIVE. `date` is the listed accounts' one. The source of a subscription of another cloud is
+        connector; no organization lists these, so they are ACTIVE always.
     """
+    if "provider" not in in_findings.columns:
+        in_findings = in_findings.with_columns(provider=pl.lit(AWS_PROVIDER))
     names = (
-        in_findings.select("account_id", pl.col("account_name").cast(pl.String))
+        in_findings.select("account_id", "provider", pl.col("account_name").cast(pl.String))
         .filter(pl.col("account_id").is_not_null())
         .group_by("account_id")
-        .agg(_name=pl.col("account_name").drop_nulls().min())
+        .agg(
+            _name=pl.col("account_name").drop_nulls().min(),
+            _foreign=(pl.col("provider") != AWS_PROVIDER).fill_null(value=False).all(),
+        )
     )
     day = listed["date"].drop_nulls().first() if listed.height else None
     found = names.select(
-        "account_id", account_name="_name", source=pl.lit("findings"), state=pl.lit("ACTIVE")
+        "account_id",
+        account_name="_name",
+        source=pl.when("_foreign").then(pl.lit("connector")).otherwise(pl.lit("findings")),
+        state=pl.lit(SCORED_STATE),
     )
     named = (overrides if overrides is not None else pl.DataFrame(schema=OVERRIDES_SCHEMA)).select(
-        "account_id", source=pl.lit("overrides"), state=pl.lit("ACTIVE")
+        "account_id", source=pl.lit("overrides"), state=pl.lit(SCORED_STATE)
     )
     added = pl.concat([found, named], how="diagonal").unique(
         "account_id", keep="first", maintain_order=True
@@ -116,6 +138,11 @@ def complete_accounts(
     added = added.join(listed, on="account_id", how="anti").with_columns(
         date=pl.lit(day, dtype=pl.Date), tags=None, joined_at=None
     )
+    if unlisted == "ignore" and listed.height:
+        is_known = pl.col("source") == "connector"
+        added = added.with_columns(
+            state=pl.when(is_known).then("state").otherwise(pl.lit(NOT_LISTED))
+        )
     known = listed.join(names, on="account_id", how="left").with_columns(
         account_name=pl.coalesce("account_name", "_name")
     )

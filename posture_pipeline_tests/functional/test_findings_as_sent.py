@@ -10,9 +10,14 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from posture_pipeline.schemas import CONTROL_STATUS, FINDING_CHANGES
-from posture_pipeline.settings import Report
-from posture_pipeline_tests.saved_days import control_finding, rule_finding, saved_days
+from posture_pipeline.schemas import (
+    ACCOUNT_SCORES,
+    CONTROL_STATUS,
+    FINDING_CHANGES,
+    WORKLOAD_SCORES,
+)
+from posture_pipeline.settings import Accounts, Report
+from posture_pipeline_tests.saved_days import ACCOUNT, control_finding, rule_finding, saved_days
 
 pytestmark = pytest.mark.functional
 
@@ -109,3 +114,29 @@ def test_the_finding_of_a_check_that_stopped_is_shown_and_not_called_fixed(
     ]
     changes = days.read(FINDING_CHANGES, THIRD)
     assert changes.select("control_id", "cause").rows() == [("S3.1", "check_stopped")]
+
+
+def test_an_azure_subscription_is_scored_apart_from_its_connectors_account(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    subscription = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
+    overrides = tmp_path / "accounts.csv"
+    overrides.write_text(f"account_id,workload,environment\n{subscription},shop,test\n")
+    days = saved_days(tmp_path, instance, accounts=Accounts(overrides=str(overrides)))
+    azure = {
+        "Resources": [{"Id": "vm", "Provider": "Azure", "Owner": {"Account": {"Id": subscription}}}]
+    }
+    days.store(
+        FIRST,
+        [
+            control_finding("S3.1", "PASSED", on=FIRST),
+            control_finding("S3.2", "PASSED", on=FIRST),
+            control_finding("S3.1", "FAILED", "vm", on=FIRST, **azure),
+        ],
+    )
+    columns = ("account_id", "account_name", "workload", "environment", "account_source", "score")
+    assert days.read(ACCOUNT_SCORES, FIRST).select(columns).rows() == [
+        (subscription, None, "shop", "test", "connector", 0.0),
+        (ACCOUNT, "acme-web-production", "web", "production", "findings", 100.0),
+    ]
+    assert days.read(WORKLOAD_SCORES, FIRST).height == 2

@@ -586,3 +586,48 @@ def test_what_aws_adds_to_a_rules_name_is_cut_only_where_its_arn_says_that_aws_d
     fields = {"aws/config/ConfigRuleName": name, "aws/config/ConfigRuleArn": arn}
     found = row(ProductArn=CONFIG, GeneratorId="x", ProductFields=fields)
     assert (found["rule_name"], found["pack_suffix"]) == (rule, suffix)
+
+
+SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
+
+
+def of_cloud(provider: str | None, owner: Any) -> dict[str, Any]:
+    account = {"Account": {"Id": owner}} if isinstance(owner, str) else owner
+    return row(
+        AwsAccountName="the connector's",
+        Resources=[{"Id": "vm", "Provider": provider, "Owner": account}],
+    )
+
+
+@pytest.mark.parametrize(
+    ("provider", "owner", "scope"),
+    [
+        ("Azure", SUBSCRIPTION, SUBSCRIPTION),
+        ("AZURE", SUBSCRIPTION.upper(), SUBSCRIPTION),
+        ("Azure", f"/subscriptions/{SUBSCRIPTION}", SUBSCRIPTION),
+        ("GCP", "my-project-1", "my-project-1"),
+        ("Azure", None, "azure-012345678901"),
+        ("Azure", {"Account": None}, "azure-012345678901"),
+        ("Azure", "../other", "other"),
+        ("Azure", "a b", "azure-012345678901"),
+        ("Azure", "999988887777", "azure-999988887777"),
+    ],
+)
+def test_a_subscription_is_a_scope_of_its_own_and_never_the_connectors_account(
+    provider: str, owner: Any, scope: str
+) -> None:
+    found = of_cloud(provider, owner)
+    columns = ("account_id", "connector_account_id", "account_name", "provider")
+    assert tuple(found[name] for name in columns) == (
+        scope,
+        "012345678901",
+        None,
+        provider.upper(),
+    )
+
+
+@pytest.mark.parametrize("provider", ["AWS", None])
+def test_the_owner_of_a_resource_of_aws_changes_no_account(provider: str | None) -> None:
+    found = of_cloud(provider, "999988887777")
+    assert (found["account_id"], found["connector_account_id"]) == ("012345678901", None)
+    assert found["account_name"] == "the connector's"

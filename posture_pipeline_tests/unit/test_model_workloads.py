@@ -155,6 +155,41 @@ def test_without_a_list_the_accounts_are_those_of_the_findings() -> None:
     assert frame["account_id"].to_list() == [ONE, TWO]
 
 
+SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
+
+
+@pytest.mark.parametrize(("unlisted", "state"), [("score", "ACTIVE"), ("ignore", "NOT_LISTED")])
+def test_a_setting_says_whether_unlisted_accounts_are_scored(unlisted: Any, state: str) -> None:
+    in_findings = pl.DataFrame(
+        {
+            "account_id": [ONE, TWO, SUBSCRIPTION],
+            "account_name": [None, None, None],
+            "provider": ["AWS", "AWS", "AZURE"],
+        },
+        schema_overrides={"account_name": pl.String},
+    )
+    named = overrides((THREE, "b", None, None))
+    frame = complete_accounts(listed(account("one")), in_findings, named, unlisted=unlisted)
+    assert {row[0]: row[1:] for row in frame.select("account_id", "source", "state").rows()} == {
+        ONE: ("organizations", "ACTIVE"),
+        TWO: ("findings", state),
+        THREE: ("overrides", state),
+        SUBSCRIPTION: ("connector", "ACTIVE"),
+    }
+    # Where no list could be had, nothing is known to be missing from it.
+    alone = complete_accounts(listed(), in_findings, named, unlisted=unlisted)
+    assert set(alone["state"]) == {"ACTIVE"}
+
+
+def test_the_overrides_may_name_a_subscription_of_another_cloud() -> None:
+    for written in (SUBSCRIPTION, SUBSCRIPTION.upper(), "azure-111122223333", "my-project-1"):
+        rows = parse_overrides(f"account_id,workload\n{written},shop\n", "a.csv")
+        assert rows["account_id"].to_list() == [written.lower()]
+    for wrong in ("1111-2222-3333", "abc", "-x-", "a/b-c"):
+        with pytest.raises(SettingsError, match="not 12 digits"):
+            parse_overrides(f"account_id,workload\n{wrong},shop\n", "a.csv")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -124,6 +124,7 @@ _OF_ACCOUNT = (
     "workload",
     "environment",
     "owner",
+    "account_source",
     "workload_source",
 )
 _COUNTED = "(passed + failed + unknown)"
