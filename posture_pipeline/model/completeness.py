@@ -33,10 +33,9 @@ GONE_RESOURCES_SHARE = 0.2
 """A resource of which no finding is left counts as deleted if no archived finding says so, as long
 as no more than two, or this share, of the resources of its region and account went like that."""
 
-EXPLAINED_ANYWAY = frozenset({"aged_out", "archived", "check_stopped"})
+EXPLAINED_ANYWAY = frozenset({"aged_out", "archived"})
 """Causes that lose the evidence of a single failure and still say where its finding went: failures
-that aged out are carried forward, and the findings of a control that is disabled become stale until
-AWS archives them."""
+that aged out are carried forward, and AWS archives the findings of a control that is disabled."""
 
 WITHHELD = "withheld: "
 """How the reason of a withheld score begins."""
@@ -152,7 +151,12 @@ def with_explanations(
     """
     place = ["report", "account_id", "region"]
     cause = causes.select(*PROBLEM, "cause", "detail").unique(PROBLEM)
-    rows = gone.join(cause, on=PROBLEM, how="left").join(resources, on=place, how="left")
+    checked = counts.select(*CELL, _checked="now")
+    rows = (
+        gone.join(cause, on=PROBLEM, how="left")
+        .join(resources, on=place, how="left")
+        .join(checked, on=CELL, how="left")
+    )
     weak = (pl.col("detail") == NOTHING_LEFT).fill_null(value=False)
     vanished = pl.col("resource_id").filter(weak).n_unique().over(place)
     few = (vanished <= GONE_RESOURCES_AT_LEAST) | (
@@ -161,8 +165,13 @@ def with_explanations(
     lost = pl.col("cause").is_null() | pl.col("cause").is_in(
         sorted(LOST_EVIDENCE - EXPLAINED_ANYWAY)
     )
+    # All findings of a control that is disabled are stale at once, until AWS archives them. Where
+    # some of them are checked, its check runs, and what is not updated is lost.
+    disabled = (pl.col("cause") == "check_stopped").fill_null(value=False) & (
+        pl.col("_checked") == 0
+    )
     deleted = ~pl.col("product").is_in(sorted(archiving)) & few
-    explained = ~lost & (~weak | deleted)
+    explained = disabled | (~lost & (~weak | deleted))
     if not passed_are_seen:
         sends = counts.group_by(SOURCE).agg(_now=pl.col("now").sum())
         rows = rows.join(sends, on=SOURCE, how="left")

@@ -114,9 +114,18 @@ def test_fewer_than_three_findings_are_never_too_many() -> None:
     assert incomplete(judged(ten, ten[3:])) == [(ONE, "eu-west-1", HUB)]
 
 
-@pytest.mark.parametrize("why", sorted(LOST_EVIDENCE - {"archived", "aged_out"}))
+@pytest.mark.parametrize("why", sorted(LOST_EVIDENCE - {"archived", "aged_out", "check_stopped"}))
 def test_evidence_that_is_lost_explains_nothing(why: str) -> None:
     assert incomplete(judged(HUNDRED, HUNDRED[50:], why=why)) == [(ONE, "eu-west-1", HUB)]
+
+
+def test_stale_findings_are_explained_where_the_whole_control_stopped() -> None:
+    """So it is when a control is disabled; a check that runs for some resources runs for all."""
+    fifty = [check(number, control_id="S3.1") for number in range(50)]
+    others = [check(number, control_id="S3.2") for number in range(50, 100)]
+    assert incomplete(judged([*fifty, *others], others, why="check_stopped")) == []
+    some = judged([*fifty, *others], [*fifty[:25], *others], why="check_stopped")
+    assert incomplete(some) == [(ONE, "eu-west-1", HUB)]
 
 
 @pytest.mark.parametrize("why", ["archived", "aged_out", "resource_gone", "control_removed"])
