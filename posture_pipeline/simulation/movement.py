@@ -90,7 +90,7 @@ class MovingFindings:
 
     def _begin(self, now: dt.datetime) -> None:
         day = now.date()
-        for account in self._organization.accounts(day):
+        for account in self._organization.reporting_accounts(day):
             for finding in self._organization.findings(account, day):
                 self._add(finding, _milliseconds(parse_time(finding["UpdatedAt"]) or now))
         self.original = frozenset(_key(each.finding) for each in self._findings)

@@ -9,8 +9,8 @@ from datetime import date, timedelta
 import polars as pl
 import pytest
 
-from posture_pipeline.schemas import CONTROL_STATUS
-from posture_pipeline.settings import DEMO_REPORTS, Report
+from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
+from posture_pipeline.settings import DEMO_REPORTS, Metrics, Report
 from posture_pipeline.simulation import story
 from posture_pipeline.simulation.catalogue import (
     CIS_3_0,
@@ -44,9 +44,11 @@ STANDARDS = {"fsbp": FSBP, "cis-v3": CIS_3_0}
 @pytest.fixture(scope="module")
 def days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedDays]:
     folder = tmp_path_factory.mktemp("realistic")
-    with simulated_days(folder, REALISTIC, reports=REPORTS) as made:
+    metrics = Metrics(namespace="Realistic")
+    with simulated_days(folder, REALISTIC, reports=REPORTS, metrics=metrics) as made:
         for day in DAYS:
-            result = made.run(day, selection=SCORED)
+            # Nothing is withheld on a first day: everything that leaves the lake leaves it.
+            result = made.run(day, selection=None if day == DAYS[0] else SCORED)
             assert result.success, failures(result)
         yield made
 
@@ -89,6 +91,35 @@ def test_every_status_is_what_the_simulation_knows(days: SimulatedDays, day: dat
     for report in (*STANDARDS, *RULES):
         assert compared[report, "PASSED"], report
         assert compared[report, "FAILED"], report
+
+
+def test_every_account_score_is_the_share_of_controls_that_truly_passed(
+    days: SimulatedDays,
+) -> None:
+    organization = days.server.organization
+    controls_of: dict[tuple[str, str], set[str]] = {}
+    for report, account_id, control in statuses(days, DAYS[0]):
+        controls_of.setdefault((report, account_id), set()).add(control)
+    scores = {
+        (row["report"], row["account_id"]): row["score"]
+        for row in days.lake.read(ACCOUNT_SCORES, DAYS[0]).iter_rows(named=True)
+    }
+    compared = Counter[str]()
+    for account in organization.accounts(DAYS[0]):
+        truth = organization.control_statuses(account, DAYS[0])
+        for report in (*STANDARDS, *RULES):
+            controls_here = controls_of.get((report, account.account_id), set())
+            if account.state != "ACTIVE" or not truth or controls_here & COPIES:
+                continue
+            if report in STANDARDS:
+                found = [truth[control] for control in controls_here if control in truth]
+            else:
+                keys = (RULES[report][control] for control in controls_here)
+                found = [truth.get(key, "PASSED") for key in keys]
+            wanted = 100 * found.count("PASSED") / len(found)
+            assert scores[report, account.account_id] == pytest.approx(wanted), account.name
+            compared[report] += 1
+    assert min(compared[report] for report in ("fsbp", "cis-v3", "lz-rules")) >= 6
 
 
 def test_a_stale_failure_is_not_scored(days: SimulatedDays) -> None:
