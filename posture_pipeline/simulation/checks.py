@@ -23,6 +23,7 @@ from posture_pipeline.simulation.catalogue import (
     PACK_RULES,
     PACKS,
     RESOURCE_TYPES,
+    SECOND_PACK,
     ConfigRule,
     Control,
     evaluated_controls,
@@ -302,7 +303,8 @@ def _rule_checks(
         return
     who = (settings.seed, account.account_id, rule.key)
     reporting = _REPORTING_RULES * _WEAK_SHARE[account.environment]
-    told = rule.key == story.SECOND_PACK_RULE and account.index == roles.production
+    # Where every rule of the second pack reports, its copy can be told from the first pack's.
+    told = rule.pack == SECOND_PACK and account.index == roles.production
     if stable_hash.share(*who, "reports") > reporting and not told:
         return
     for number in range(1 + stable_hash.number(*who, "count") % 3):
@@ -311,7 +313,8 @@ def _rule_checks(
         # A repaired resource fails again before its PASSED finding is too old to be kept.
         period = failing + 10 + h // 125 % 70
         region = settings.home_region
-        if len(settings.regions) > 1 and rule.resource_type != ACCOUNT_TYPE and h % 5 == 0:
+        movable = len(settings.regions) > 1 and rule.resource_type != ACCOUNT_TYPE and not told
+        if movable and h % 5 == 0:
             region = settings.regions[1 + h // 5 % (len(settings.regions) - 1)]
         if rule.resource_type == ACCOUNT_TYPE:
             resource = Resource("account", ACCOUNT_TYPE, region, "", None)
@@ -322,10 +325,10 @@ def _rule_checks(
             name = f"{kind.stem}-{stem}-{h % 16**6:06x}"
             resource = Resource(f"rule-{number}", rule.resource_type, region, name, None)
         bad = Window(0, failing, period, h // 9973 % period)
-        if told:
+        if rule.key == story.SECOND_PACK_RULE and told:
             bad = story.SECOND_PACK_RULE_FAILS
         yield Check(rule.key, resource, bad, False, "FAILED", None, True)
-        if rule.resource_type == ACCOUNT_TYPE:
+        if rule.resource_type == ACCOUNT_TYPE or told:
             return
 
 
