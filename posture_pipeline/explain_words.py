@@ -57,6 +57,10 @@ def sentence(cause: Row, day: date) -> str:
         "new_passing_resource": "was not there before, passes",
         "regression": f"passed before, fails{since}",
         "fixed": f"{was} before, passes{since}",
+        "always_passed": (
+            f"{was} before, passes: AWS always passes this control beside the unified Security "
+            f"Hub{detail}; this is no fix"
+        ),
         "resource_gone": f"{was} before, the resource is gone{detail}",
         "not_applicable": f"{was} before, AWS Config no longer evaluates the resource",
         "suppressed": f"{was} before, suppressed{detail}",

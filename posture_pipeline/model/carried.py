@@ -47,13 +47,13 @@ def with_account_causes(causes: pl.DataFrame, accounts: pl.DataFrame) -> pl.Data
             is scored, and has any active finding, on each day.
     """
     whole = (
-        pl.when(~pl.col("scored_before").fill_null(value=False))
+        pl.when(~pl.col("scored_before"))
         .then(pl.lit("account_joined"))
-        .when(~pl.col("scored_after").fill_null(value=False))
+        .when(~pl.col("scored_after"))
         .then(pl.lit("account_left"))
-        .when(~pl.col("sends_after").fill_null(value=False))
+        .when(~pl.col("sends_after"))
         .then(pl.lit("account_silent"))
-        .when(~pl.col("sends_before").fill_null(value=False))
+        .when(~pl.col("sends_before"))
         .then(pl.lit("account_back"))
     )
     return (
