@@ -161,6 +161,7 @@ def stored(*, days: int = 12, controls: int = 6, resources: int = 3) -> Stored:
                     workload=WORKLOAD,
                     environment=each,
                     owner=TURNED,
+                    account_source="organizations" if each == "production" else "findings",
                     workload_source="account_name",
                 )
                 for report, each in places

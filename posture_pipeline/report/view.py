@@ -315,6 +315,7 @@ class Views:
                     "regions": now[name]["regions_with_data"],
                     "carried": now[name]["carried_findings"] or 0,
                     "suppressed": now[name]["suppressed_findings"],
+                    "stale": now[name]["stale_findings"] or 0,
                 }
                 for name in self.reports
             ],
@@ -323,6 +324,7 @@ class Views:
             "without_workload": one_each.filter(pl.col("workload_source") == "account_name").rows(
                 named=True
             ),
+            "unlisted": _unlisted(one_each).rows(named=True),
             "silent_accounts": silent.rows(named=True),
             "incomplete_sources": None
             if stored.completeness is None
@@ -673,3 +675,11 @@ def _ends(until: date | None, day: date) -> tuple[str, str]:
         when = "today" if left == 0 else f"in {count(left, 'day')}"
         return "soon", f"ends {when}, {until.isoformat()}"
     return "later", f"until {until.isoformat()}"
+
+
+def _unlisted(accounts: pl.DataFrame) -> pl.DataFrame:
+    """The scored accounts that Organizations does not list, where it lists any."""
+    source = pl.col("account_source")
+    return accounts.filter(
+        source.is_in(["findings", "overrides"]), (source == "organizations").any()
+    )

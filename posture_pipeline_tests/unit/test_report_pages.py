@@ -223,6 +223,16 @@ def test_data_quality_names_what_is_missing(made: dict[str, Page]) -> None:
     assert "1,234 records, 5 duplicates, 6 in quarantine" in text
     assert f"no findings of aws/config {example.SCRIPT} after 2026-11-20" in text
     assert f"{example.SCRIPT}: SUSPENDED" in text
+    assert "Organizations does not list" in text
+
+
+def test_accounts_are_called_unlisted_only_where_organizations_lists_any() -> None:
+    stored = example.stored()
+    imported = dataclasses.replace(
+        stored, accounts=stored.accounts.with_columns(account_source=pl.lit("findings"))
+    )
+    index = next(text for name, text in pages(imported, SETTINGS) if name == "index.html")
+    assert "Organizations does not list" not in index
 
 
 def test_a_workload_with_a_year_of_days_is_small_enough_to_mail() -> None:
