@@ -69,7 +69,8 @@ class Story:
         before: The earlier day.
         after: The later day.
         score: The row of `compared_scores`.
-        like_for_like: The row of `like_for_like`; null when nothing is there on both days.
+        like_for_like: The row of `like_for_like`; null when nothing is there on both days, or one
+            of them has no score.
         controls: The changed controls, biggest part first; each with its title and its causes.
         claimed: The judged sentence; null when nothing was claimed.
         names: Account names by id.
@@ -125,7 +126,9 @@ def story_of(
     scores = compared_scores(scope.kind, before, after).filter(*here).to_dicts()
     if not scores:
         return None
-    same = like_for_like(scope.kind, before, after).filter(*here).to_dicts()
+    # A score that is withheld lacks evidence, and so does what would be counted for this.
+    has_both = None not in (scores[0]["score_before"], scores[0]["score_after"])
+    same = like_for_like(scope.kind, before, after).filter(*here).to_dicts() if has_both else []
     # Of an account the scope's own column is the account of the cause too.
     of_scope = [pl.col("scope") == scope.kind, *here]
     evidence = causes.filter(*of_scope).to_dicts()

@@ -265,7 +265,7 @@ def controls(arguments: argparse.Namespace) -> int:
     from posture_pipeline.commands.output import print_rows
     from posture_pipeline.lake import snapshot
     from posture_pipeline.model.scoring import status_in_scope
-    from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
+    from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS, WORKLOAD_SCORES
 
     of_workload = is_workload(arguments)
     settings = settings_of(arguments)
@@ -285,6 +285,16 @@ def controls(arguments: argparse.Namespace) -> int:
     else:
         rows = _only(rows, "account_id", arguments.account, day)
         title = f"account {arguments.account}"
+    here = pl.col("report") == arguments.report
+    if of_workload:
+        table = WORKLOAD_SCORES
+        here &= (pl.col("workload") == arguments.workload) & (
+            pl.col("environment") == arguments.environment
+        )
+    else:
+        table, here = ACCOUNT_SCORES, here & (pl.col("account_id") == arguments.account)
+    for reason in lake.scan(table, day).filter(here).collect()["reason"].drop_nulls():
+        print(f"There is no score ({reason}); these controls may lack findings.", file=sys.stderr)
     expected = snapshot.expected_of(lake, [settings.report(arguments.report)], day)
     worst_first = {"FAILED": 0, "UNKNOWN": 1, "PASSED": 2, "NO_DATA": 3}
     severities = {"CRITICAL": 0, "HIGH": 1, "MEDIUM": 2, "LOW": 3}

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from posture_pipeline.model.completeness import FIGURES
 from posture_pipeline.model.consistency import (
     inconsistent_scores,
     missing_or_double_accounts,
     unexplained_moves,
 )
+from posture_pipeline.model.scoring import NO_FINDINGS
 from posture_pipeline.schemas import (
     ACCOUNT_SCORES,
     CONTROL_STATUS,
@@ -101,6 +103,14 @@ def test_what_the_method_gives_is_consistent(
 def test_a_row_that_no_findings_could_give_is_found(wrong: dict[str, Any]) -> None:
     found = inconsistent_scores(scores(score(), score(report="other", **wrong)))
     assert found["report"].to_list() == ["other"]
+
+
+@pytest.mark.parametrize("reason", ["withheld: half an account is missing", NO_FINDINGS])
+def test_a_score_without_evidence_has_no_figure_at_all(reason: str) -> None:
+    without = dict.fromkeys(each for each in FIGURES if each in score())
+    assert inconsistent_scores(scores(score(**without, reason=reason))).is_empty()
+    with_count = {**without, "failed": 0}
+    assert inconsistent_scores(scores(score(**with_count, reason=reason))).height == 1
 
 
 def test_of_no_rows_none_is_wrong() -> None:

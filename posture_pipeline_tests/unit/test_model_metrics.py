@@ -66,6 +66,11 @@ def test_no_score_is_no_datum_and_not_a_zero() -> None:
     assert names == ["Controls", "FailedControls", "Findings"]
 
 
+def test_a_withheld_score_publishes_none_of_its_metrics() -> None:
+    figures = ("score", "passed", "failed", "unknown", "no_data", "failed_findings")
+    assert metric_data(scores(dict.fromkeys(figures))).data == ()
+
+
 def test_nothing_to_publish_is_no_error() -> None:
     assert metric_data(WORKLOAD_SCORES.empty()) == metrics.PublishedMetrics((), ())
 
