@@ -7,6 +7,8 @@ about an error, only whether it passes by itself.
 from __future__ import annotations
 
 import ipaddress
+import logging
+import math
 import threading
 import time
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from urllib.parse import urlsplit
 from posture_pipeline.errors import AwsError, CredentialsError, PermissionMissingError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, MutableMapping
+    from collections.abc import Iterator, Mapping, MutableMapping
 
     import boto3
     from botocore.exceptions import ClientError
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
 
     from posture_pipeline.settings import Aws
+
+logger = logging.getLogger(__name__)
 
 ATTEMPTS = 10
 """Tries of one request in all; botocore's default of 3 gives up within two seconds."""
@@ -97,6 +101,10 @@ _PASSING_CODES = frozenset(
     }
 )
 _FIRST_FAILING_STATUS = 500
+_ERROR_BYTES = 2048
+"""Of an error's body that is looked at for its code."""
+_SECONDS_BETWEEN_NOTES = 30.0
+"""A call that is throttled again and again is told of this often."""
 _FIRST_REFUSED_STATUS = 300
 _REPLIED_BY = "PostureRepliedBy"
 """Put into the reply of a refused call: its region, and another that took the credentials."""
@@ -133,6 +141,16 @@ def is_unavailable_region(error: BaseException) -> bool:
 def is_passing(error: BaseException) -> bool:
     """Whether an error passes by itself, so that trying the same run again makes sense."""
     return isinstance(error, PassingAwsError)
+
+
+def is_throttle(response_dict: Mapping[str, Any]) -> bool:
+    """Whether a reply, as botocore has it before it is parsed, says "too fast"."""
+    if response_dict["status_code"] == 429:
+        return True
+    # As a header, or in the body as JSON or XML.
+    said = str(response_dict["headers"].get("x-amzn-errortype", ""))
+    said += bytes(response_dict["body"] or b"")[:_ERROR_BYTES].decode("utf-8", "replace")
+    return any(code in said for code in THROTTLE_CODES)
 
 
 def error_code(error: BaseException) -> str | None:
@@ -187,6 +205,7 @@ class AwsClients:
         self._clients: dict[tuple[str, str], Any] = {}
         self._seen: tuple[datetime, float] | None = None
         self._accepted_in: dict[str, None] = {}
+        self._noted: dict[tuple[str, str], float] = {}
 
     def security_hub(self, region: str | None = None) -> SecurityHubClient:
         """The Security Hub client of a region; without one, of the home region."""
@@ -350,6 +369,7 @@ class AwsClients:
         region: str,
         response_dict: MutableMapping[str, Any],
         customized_response_dict: MutableMapping[str, Any],
+        operation_model: Any,  # noqa: ANN401 - botocore's, without stubs
         **_: object,
     ) -> None:
         """Notes the Date of a reply, and where credentials are good.
@@ -361,6 +381,8 @@ class AwsClients:
         else:
             other = next((each for each in list(self._accepted_in) if each != region), None)
             customized_response_dict[_REPLIED_BY] = (region, other)
+            if is_throttle(response_dict):
+                self._note_throttle(region, operation_model)
         text = response_dict["headers"].get("date")
         if not text:
             return
@@ -371,6 +393,22 @@ class AwsClients:
         date = date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
         with self._lock:
             self._seen = (date, time.monotonic())
+
+    def _note_throttle(self, region: str, operation_model: Any) -> None:  # noqa: ANN401 - as above
+        """Says why nothing seems to happen: retries wait up to 20 seconds each."""
+        call = f"{operation_model.service_model.service_id}: {operation_model.name}"
+        now = time.monotonic()
+        with self._lock:
+            if now - self._noted.get((region, call), -math.inf) < _SECONDS_BETWEEN_NOTES:
+                return
+            self._noted[region, call] = now
+        logger.warning(
+            "AWS answers %s (%s) with too many requests; it is tried again, more slowly, "
+            "up to %d times.",
+            call,
+            region,
+            self._attempts - 1,
+        )
 
 
 class _Provider:

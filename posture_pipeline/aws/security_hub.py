@@ -12,7 +12,6 @@ import json
 import queue
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -22,12 +21,12 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from posture_pipeline.aws.clients import (
-    THROTTLE_CODES,
     AwsClients,
     PassingAwsError,
     aws_call,
     error_code,
     error_message,
+    is_throttle,
     is_unavailable_region,
 )
 from posture_pipeline.aws.partitions import partition_of
@@ -834,7 +833,7 @@ class _Collection:
         if response_dict["status_code"] < 300:
             customized_response_dict["RawBody"] = response_dict["body"]
             response_dict["body"] = b"{}"
-        elif _is_throttle(response_dict):
+        elif is_throttle(response_dict):
             budget.penalize()
             with self._lock:
                 self.throttled += 1
@@ -872,17 +871,6 @@ def _query_refused(shard: Shard, error: AwsError) -> CollectionError:
         "stream instead of ten."
     )
     return CollectionError(message)
-
-
-def _is_throttle(response_dict: MutableMapping[str, Any]) -> bool:
-    if response_dict["status_code"] == 429:
-        return True
-    said = str(response_dict["headers"].get("x-amzn-errortype", ""))
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-        value = msgspec.json.decode(response_dict["body"] or b"{}")
-        if isinstance(value, dict):
-            said += f" {value.get('Code', '')} {value.get('__type', '')} {value.get('code', '')}"
-    return any(code in said for code in THROTTLE_CODES)
 
 
 def _any_of(comparison: str, values: Iterable[str]) -> list[dict[str, str]]:
