@@ -549,7 +549,7 @@ DEMO_REPORTS = (
         ),
     ),
 )
-"""All three kinds of report, for what the simulated organization has deployed."""
+"""Two standards, a pack and custom rules, for what the simulated organization has deployed."""
 
 
 class Settings(Model):

@@ -81,10 +81,18 @@ def stored(
 
 def listing(report: Report, *controls: str, **more: Any) -> Listing:
     rows = [
-        {"definition": report.definition, "control_id": each, "enabled": True, **more}
+        {
+            "date": DAY,
+            "definition": report.definition,
+            "report_kind": report.kind,
+            "control_id": each,
+            "enabled": True,
+            "source": "security_hub" if report.is_of_standards else "config",
+            **more,
+        }
         for each in controls
     ]
-    return Listing(LISTED_CONTROLS.read_as(pl.DataFrame(rows).with_columns(date=pl.lit(DAY))))
+    return Listing(complete(LISTED_CONTROLS, pl.DataFrame(rows)))
 
 
 def expected(lake: Lake, report: Report, day: date) -> dict[str, date]:
