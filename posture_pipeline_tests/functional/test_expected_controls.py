@@ -15,6 +15,7 @@ import pytest
 from posture_pipeline.assets import ingest
 from posture_pipeline.lake import snapshot
 from posture_pipeline.lake.store import Lake
+from posture_pipeline.model.metrics import metric_data
 from posture_pipeline.report.day_summary import summary_of
 from posture_pipeline.running import replay_days
 from posture_pipeline.schemas import (
@@ -26,6 +27,7 @@ from posture_pipeline.schemas import (
     ORGANIZATION_SCORES,
     SCORE_CHANGE_CAUSES,
     SCORE_TABLES,
+    WORKLOAD_SCORES,
 )
 from posture_pipeline.settings import DEMO_REPORTS, Report
 from posture_pipeline.simulation.settings import SimulationSettings
@@ -248,7 +250,13 @@ def test_a_report_whose_controls_cannot_be_listed_is_withheld_and_the_others_are
         for table in SCORE_TABLES:
             of_pack = days.lake.read(table, SECOND).filter(pl.col("report") == "lz-pack")
             assert of_pack.height > 0
-            assert of_pack["score"].null_count() == of_pack.height
+            assert of_pack["score"].null_count() == of_pack["failed"].null_count() == of_pack.height
+        published = metric_data(
+            days.lake.read(WORKLOAD_SCORES, SECOND), days.lake.read(ORGANIZATION_SCORES, SECOND)
+        ).data
+        of_reports = {value for each in published for _, value in each.dimensions}
+        assert {"fsbp", "cis-v3", "lz-rules"} <= of_reports
+        assert "lz-pack" not in of_reports
         assert "lz-pack" in failed_checks(result)["every_report_knows_its_controls"]
         assert {"cloudwatch_metrics", "posture_report"} <= materialized(result)
         # The controls are still there, so that no failure counts as gone and what is carried stays.
