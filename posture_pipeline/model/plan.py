@@ -100,7 +100,7 @@ def counts_by_shard(findings: pl.LazyFrame, home_region: str) -> pl.DataFrame:
         findings.group_by(
             region=pl.col("shard").str.extract(_OF_SHARD).fill_null(home_region),
             archived=pl.col("record_state") == "ARCHIVED",
-            digit=pl.coalesce("connector_account_id", "account_id").str.slice(0, 1),
+            digit=pl.coalesce("^connector_account_id$", "account_id").str.slice(0, 1),
             failing=pl.col("compliance_status").is_in(FAILING).fill_null(value=False),
         )
         .agg(findings=pl.len().cast(pl.Int64))

@@ -73,6 +73,12 @@ def test_findings_are_counted_by_region_first_digit_and_what_failing_asks_for() 
     ]
 
 
+def test_findings_of_another_cloud_are_collected_with_the_account_of_their_connector() -> None:
+    rows = findings(("azure-1", f"{REGION}-active-3", "PASSED", "ACTIVE"))
+    of_cloud = rows.with_columns(connector_account_id=pl.lit("312345678901"))
+    assert counts_by_shard(of_cloud, REGION)["digit"].to_list() == ["3"]
+
+
 def test_a_stream_without_findings_is_a_page_too_and_so_is_what_was_updated_meanwhile() -> None:
     plan = planned(of_digits(0, 1, 100, 101))
     assert plan.pages == (1 + 1 + 1 + 2 + 6) + 10 + 1
