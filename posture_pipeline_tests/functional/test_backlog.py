@@ -208,7 +208,8 @@ def test_failures_that_are_carried_forward_are_on_both_lists(
     )
     lake = Lake(str(tmp_path / "lake"))
     for table in (EXPECTED_CONTROLS, ORGANIZATION_ACCOUNTS, ACCOUNT_SCORES, ORGANIZATION_SCORES):
-        lake.replace(table, DAY, day.lake.read(table, DAY))
+        details = day.lake.require(table.name, DAY).details
+        lake.replace(table, DAY, day.lake.read(table, DAY), details)
     details = snapshot.findings_commit(day.lake, DAY).details
     findings = snapshot.findings_of(day.lake, DAY).collect()
     lake.replace(ACCOUNT_FINDINGS, DAY, findings, details=details)
