@@ -16,6 +16,8 @@ from posture_pipeline.lake.explanation import earlier_day
 from posture_pipeline.lake.store import Commit, Lake
 from posture_pipeline.schemas import CONTROL_STATUS, FINDING_CHANGES, SCORE_CHANGES, SCORE_TABLES
 
+BEFORE = "compared_with"
+"""Key of a comparison's commit: the earlier day; None: there was none."""
 RUNS = "runs"
 """Key of a comparison's commit: the runs that it read."""
 
@@ -52,10 +54,11 @@ def outdated_comparisons(lake: Lake, days: Iterable[date]) -> pl.DataFrame:
         ]
         if not commits:
             continue
-        compared_with = [commit.details.get("compared_with") for commit in commits]
-        since = _stored_between(lake, day, compared_with) or _computed_again(lake, commits[0])
+        # A commit that does not name the earlier day cannot be judged.
+        known = [each.details[BEFORE] for each in commits if BEFORE in each.details]
+        since = _stored_between(lake, day, known) or _computed_again(lake, commits[0])
         if since:
-            rows.append((day, compared_with[0], since))
+            rows.append((day, commits[0].details.get(BEFORE), since))
     schema = {"date": pl.Date, "compared_with": pl.String, "since": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row")
 

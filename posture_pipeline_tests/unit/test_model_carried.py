@@ -150,6 +150,8 @@ def test_the_whole_account_goes_before_the_finding() -> None:
         told = with_account_causes(causes, account)
         assert told["cause"].to_list() == [cause]
         assert told.schema == why.CAUSE_SCHEMA
+    # Of an account that nothing is known of the finding has to tell.
+    assert with_account_causes(causes, account.clear())["cause"].to_list() == ["no_evidence"]
 
 
 # --- how it counts ----------------------------------------------------------------------------
