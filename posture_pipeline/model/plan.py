@@ -31,7 +31,7 @@ FAILING = ("FAILED", "WARNING", "NOT_AVAILABLE")
 """The compliance that `collect: failing` asks for."""
 DAYS_A_YEAR = 365
 
-_OF_SHARD = r"^(.+)-(?:active-[\w-]+|archived)$"
+_OF_SHARD = r"^(.+)-(?:(?:active|products)-[\w-]+|archived)$"
 """A shard's region in its name."""
 
 

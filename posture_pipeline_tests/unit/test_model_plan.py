@@ -79,6 +79,15 @@ def test_findings_of_another_cloud_are_collected_with_the_account_of_their_conne
     assert counts_by_shard(of_cloud, REGION)["digit"].to_list() == ["3"]
 
 
+@pytest.mark.parametrize(
+    "shard",
+    ["active-1", "active-1-updates-2", "active-all", "products-0", "products-0-updates-1"],
+)
+def test_findings_of_every_kind_of_stream_count_for_the_region_that_was_asked(shard: str) -> None:
+    row = ("112345678901", f"us-gov-west-1-{shard}", "PASSED", "ACTIVE")
+    assert counts_by_shard(findings(row), REGION)["region"].to_list() == ["us-gov-west-1"]
+
+
 def test_a_stream_without_findings_is_a_page_too_and_so_is_what_was_updated_meanwhile() -> None:
     plan = planned(of_digits(0, 1, 100, 101))
     assert plan.pages == (1 + 1 + 1 + 2 + 6) + 10 + 1
