@@ -32,6 +32,7 @@ OPERATORS = {
     "==": "!=", "!=": "==", ">": ">=", ">=": ">", "<": "<=", "<=": "<", "&": "|", "|": "&",
     "+": "-", "-": "+", "*": "/", "/": "*", "//": "/", "~": "",
 }  # fmt: skip
+SIGNS = ("*", "+", "-", "/")
 WORDS = {
     "True": "False", "False": "True", "and": "or", "or": "and", "not": "", "any": "all",
     "all": "any", "min": "max", "max": "min", "sum": "max", "is_null": "is_not_null",
@@ -64,9 +65,12 @@ class Mutant:
 def mutants(source: str) -> Iterator[Mutant]:
     """Every mutant of a source; annotations, imports and docstrings have none."""
     left_out = _left_out(ast.parse(source))
+    operand = False
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         line, column = token.start
-        replacement = _replacement(token)
+        # What unpacks, or is a sign, is no operation between two operands.
+        replacement = None if token.string in SIGNS and not operand else _replacement(token)
+        operand = token.type in (tokenize.NAME, tokenize.NUMBER) or token.string in (")", "]")
         if replacement is None or any(start <= (line, column) < end for start, end in left_out):
             continue
         yield Mutant(line, column, token.string, replacement)

@@ -127,6 +127,12 @@ def test_with_no_days_nothing_is_carried() -> None:
     assert changes["status_after"].to_list() == ["ABSENT"]
 
 
+def test_with_one_day_a_failure_is_carried_on_the_first_day_without_its_finding() -> None:
+    changes, carried = forward(caused("aged_out", "FAILED", "ABSENT"), carry_days=1)
+    assert carried["carried_since"].to_list() == [DAY]
+    assert changes["status_after"].to_list() == ["CARRIED"]
+
+
 def test_changes_between_passing_and_absent_are_left_out() -> None:
     changes, _ = forward(
         caused("new_passing_resource", "ABSENT", "PASSED"),

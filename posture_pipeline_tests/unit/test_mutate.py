@@ -9,9 +9,9 @@ SOURCE = '''"""Any FAILED == 1 here is text."""
 from typing import Any
 
 
-def rule(rows: Any | None, limit: int = 3) -> str | None:
+def rule(rows: Any | None, *, limit: int = 3) -> str | None:
     """True > False."""
-    return "FAILED" if rows.sum() >= limit and not rows.empty else "other"
+    return "FAILED" if rows.sum(*rows) * 2 >= limit and not rows.empty else "other"
 '''
 
 
@@ -21,6 +21,8 @@ def test_each_mutant_is_the_source_with_one_token_of_a_rule_replaced() -> None:
         (6, "3", "4"),
         (8, '"FAILED"', '"ANOTHER"'),
         (8, "sum", "max"),
+        (8, "*", "/"),
+        (8, "2", "3"),
         (8, ">=", ">"),
         (8, "and", "or"),
         (8, "not", ""),
