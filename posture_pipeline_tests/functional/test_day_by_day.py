@@ -32,6 +32,7 @@ class Wanted:
 
     failing: date | None = None
     wrong: date | None = None
+    withheld: date | None = None
     made: list[date] = field(default_factory=list)
 
 
@@ -93,10 +94,15 @@ def _job(wanted: Wanted, said: list[str]) -> dg.JobDefinition:
         warn = dg.AssetCheckSeverity.WARN
         return dg.AssetCheckResult(passed=day != wanted.wrong, severity=warn)
 
+    @dg.asset_check(asset=scores, partitions_def=daily, blocking=True)
+    @checked_by_day(withholds=True)
+    def day_is_complete(day: date) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=day != wanted.withheld)
+
     job = dg.define_asset_job("days", executor_def=dg.in_process_executor)
     return dg.Definitions(
         assets=[scores, changes],
-        asset_checks=[scores_are_sane, few_are_missing],
+        asset_checks=[scores_are_sane, few_are_missing, day_is_complete],
         jobs=[job],
         resources={
             "unit": "points",
@@ -136,7 +142,7 @@ def test_each_day_of_a_range_is_checked_and_nothing_is_left_open(graph: Graph) -
     result = graph.run(FIRST, THIRD)
     assert evaluations(result) == [
         (name, day.isoformat(), True)
-        for name in ("few_are_missing", "scores_are_sane")
+        for name in ("day_is_complete", "few_are_missing", "scores_are_sane")
         for day in (FIRST, SECOND, THIRD)
     ]
     for evaluation in result.get_asset_check_evaluations():
@@ -159,6 +165,19 @@ def test_a_blocking_check_that_fails_on_one_day_stops_what_follows(graph: Graph)
     assert failed == [("few_are_missing", "2026-03-03"), ("scores_are_sane", "2026-03-03")]
 
 
+def test_a_day_whose_scores_are_withheld_stops_itself_alone(graph: Graph) -> None:
+    """A bad day of the past must not keep the others from being computed again."""
+    graph.wanted.withheld = SECOND
+    over_days = graph.run(FIRST, THIRD)
+    assert over_days.success, failures(over_days)
+    assert materialized(over_days) == {"scores", "changes"}
+    failed = [(name, day) for name, day, passed in evaluations(over_days) if not passed]
+    assert failed == [("day_is_complete", "2026-03-03")]
+    alone = graph.run(SECOND)
+    assert not alone.success
+    assert materialized(alone) == {"scores"}
+
+
 def test_the_first_day_that_fails_is_named_and_ends_the_step(graph: Graph) -> None:
     graph.wanted.failing = SECOND
     result = graph.run(FIRST, THIRD)
@@ -173,6 +192,7 @@ def test_one_day_is_a_run_like_any_other_also_as_a_range(graph: Graph, last: dat
     assert result.success, failures(result)
     assert metadata_of(result, "scores") == {"2026-03-03": "3 points"}
     assert evaluations(result) == [
+        ("day_is_complete", "2026-03-03", True),
         ("few_are_missing", "2026-03-03", True),
         ("scores_are_sane", "2026-03-03", True),
     ]
