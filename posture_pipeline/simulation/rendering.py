@@ -468,7 +468,7 @@ class AccountRenderer:
             for number in range(2):
                 identity = f"{subscription}/{control}/{number}"
                 h = stable_hash.number(identity)
-                failed = number == 0
+                failed = number == 0 and control == AZURE_CONTROLS[0][0]
                 label = severity if failed else "INFORMATIONAL"
                 arn = (
                     f"arn:aws:securityhub:{region}:{self._id}:security-control/{control}/finding/"
@@ -573,7 +573,7 @@ AZURE_CONTROLS = (
     ("Azure.Storage.1", "AzureStorageAccount", "HIGH"),
     ("Azure.KeyVault.1", "AzureKeyVault", "MEDIUM"),
 )
-"""Controls of Azure: id, type of resource, severity."""
+"""Controls of Azure: id, type of resource, severity. The first fails."""
 _OTHER_PRODUCTS = (
     ("guardduty", "GuardDuty: unusual calls from a new place", "AwsEc2Instance", "MEDIUM"),
     ("inspector", "Inspector: package with a known weakness", "AwsEc2Instance", "HIGH"),

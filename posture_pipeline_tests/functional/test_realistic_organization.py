@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 
 from posture_pipeline.schemas import ACCOUNT_SCORES, CONTROL_STATUS
@@ -26,13 +27,16 @@ from posture_pipeline_tests.simulated_days import SCORED, SimulatedDays, failure
 pytestmark = pytest.mark.functional
 
 REALISTIC = SimulationSettings(accounts=8, resources_per_account=8, rate_limit=None).realistic()
-_CYCLE = story.day_number(date(2026, 3, 2)) // story.CYCLE_DAYS * story.CYCLE_DAYS
+_CYCLE = story.day_number(date(2026, 9, 2)) // story.CYCLE_DAYS * story.CYCLE_DAYS
 STALE_DAY = story.date_of(_CYCLE + story.CONTROL_DISABLED.start + 1)
 BROKEN_DAY = story.date_of(_CYCLE + story.BROKEN_RULE.start)
 BEFORE_BROKEN = BROKEN_DAY - timedelta(days=1)
 DAYS = (STALE_DAY, BEFORE_BROKEN, BROKEN_DAY)
 Key = tuple[str, str, str]
-REPORTS = (*DEMO_REPORTS, Report(name="baseline", conformance_pack="lz-baseline"))
+REPORTS = (
+    *DEMO_REPORTS,
+    Report(name="baseline", conformance_pack="lz-baseline"),
+)
 RULES = {
     "lz-pack": {rule.name: rule.key for rule in PACK_RULES},
     "baseline": {rule.name: rule.key for rule in SECOND_PACK_RULES},
@@ -82,7 +86,7 @@ def test_every_status_is_what_the_simulation_knows(days: SimulatedDays, day: dat
     found = rows(days, day)
     compared: Counter[tuple[str, str]] = Counter()
     wrong = []
-    for account in organization.accounts(day):
+    for account in organization.reporting_accounts(day):
         truth = organization.control_statuses(account, day)
         if account.state != "ACTIVE" or not truth:
             continue
@@ -109,7 +113,7 @@ def test_every_account_score_is_the_share_of_controls_that_truly_passed(
         for row in days.lake.read(ACCOUNT_SCORES, DAYS[0]).iter_rows(named=True)
     }
     compared = Counter[str]()
-    for account in organization.accounts(DAYS[0]):
+    for account in organization.reporting_accounts(DAYS[0]):
         truth = organization.control_statuses(account, DAYS[0])
         if account.state != "ACTIVE" or not truth:
             continue
@@ -126,6 +130,33 @@ def test_every_account_score_is_the_share_of_controls_that_truly_passed(
                 compared[name] += 1
     assert min(compared[report] for report in (*STANDARDS, "lz-rules")) >= 6
     assert min(compared[report] for report in RULES) >= 1
+
+
+def test_an_azure_subscription_is_scored_apart_from_the_account_of_its_connector(
+    days: SimulatedDays,
+) -> None:
+    organization = days.server.organization
+    (subscription,) = {
+        finding["Resources"][0]["Owner"]["Account"]["Id"]
+        for finding in organization.findings(organization.accounts(DAYS[-1])[0], DAYS[-1])
+        if finding["Resources"][0].get("Provider") == "Azure"
+    }
+    scores = days.lake.read(ACCOUNT_SCORES, DAYS[-1])
+    sources = dict(scores.select("account_id", "account_source").iter_rows())
+    assert sources[subscription] == "connector"
+    assert sources[organization.audit_account_id] == "organizations"
+    assert not any(control.startswith("Azure.") for _, _, control in rows(days, DAYS[-1]))
+
+
+def test_an_account_that_organizations_does_not_list_is_scored_and_labelled(
+    days: SimulatedDays,
+) -> None:
+    organization = days.server.organization
+    unlisted = organization.reporting_accounts(DAYS[0])[-1].account_id
+    scores = days.lake.read(ACCOUNT_SCORES, DAYS[0]).filter(pl.col("report") == "fsbp")
+    sources = dict(scores.select("account_id", "account_source").iter_rows())
+    assert sources[unlisted] == "findings"
+    assert scores.filter(pl.col("account_id") == unlisted)["score"].is_not_null().all()
 
 
 def test_one_of_two_packs_fails_a_rule_that_both_have(days: SimulatedDays) -> None:
