@@ -235,11 +235,12 @@ def test_a_report_whose_controls_cannot_be_listed_is_withheld_and_the_others_are
     tmp_path: Path,
 ) -> None:
     with simulated_days(tmp_path, SMALL) as days:
-        assert days.run(FIRST).success
+        result = days.run(FIRST)
+        assert result.success, (failures(result), failed_checks(result))
         before = scores_on(days, FIRST)
         days.server.inject(denied("DescribeConformancePackCompliance"))
         result = days.run(SECOND)
-        assert result.success, failures(result)
+        assert result.success, (failures(result), failed_checks(result))
         after = days.lake.read(ORGANIZATION_SCORES, SECOND)
         assert set(after.filter(pl.col("score").is_null())["report"]) == {"lz-pack"}
         (row,) = after.filter(pl.col("report") == "lz-pack").iter_rows(named=True)
