@@ -24,6 +24,10 @@ class LakeError(PostureError):
     """The lake does not hold what was asked for, or not in a form that can be read."""
 
 
+class DamagedError(LakeError):
+    """A file of the lake is not as it was committed; the text names it and the repair."""
+
+
 class SchemaError(PostureError):
     """Rows do not fit the table that they are written to; the text names table and column."""
 

@@ -32,8 +32,9 @@ that wrote them, and `_current.json`, the commit, says which run counts: its `ru
 `files`, `bytes`, `sha256`, `schema_version`, `written_at` and `details`. A write replaces the
 commit last and then deletes the older runs. So go by the commit when you read with something else
 than the catalog: a folder that it does not name is half a write or an old one, and a day without a
-commit was never written. A `_replaced=<run>.json` is a commit that was replaced and can be restored
-until maintenance deletes it with its files.
+commit was never written. Of several files, `_files.json` in the run folder has the bytes of each.
+A `_replaced=<run>.json` is a commit that was replaced and can be restored, until maintenance
+deletes it with its files.
 
 Score tables of past months are compacted: with a `month_run` in its commit, the rows of a day are
 those of its `date` in that run folder of the month, and its own run folder is there for at most a

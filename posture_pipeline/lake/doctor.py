@@ -30,17 +30,12 @@ from posture_pipeline.lake.maintenance import (
     runs_below,
     superfluous_runs,
 )
+from posture_pipeline.lake.mending import mend_of
 from posture_pipeline.lake.staleness import outdated_comparisons
 from posture_pipeline.lake.store import Commit, Lake, Stored, hash_of_files
 from posture_pipeline.schemas import (
-    ACCOUNT_FINDINGS,
-    AWS_COMPLIANCE,
     CONTROL_STATUS,
-    LISTED_CONTROLS,
-    MERGED_FINDINGS,
-    ORGANIZATION_ACCOUNTS,
     ORGANIZATION_SCORES,
-    QUARANTINE,
     RAW_FINDING_PAGES,
     SCORE_CHANGES,
     TABLES,
@@ -54,13 +49,6 @@ _WHOLE = tuple(each for each in publish.DAILY_TABLES if each in TABLES)
 """Tables of the lake that are in the catalog as they are."""
 
 DAYS_SHOWN = 5
-
-_ASKED = {each.name for each in (ORGANIZATION_ACCOUNTS, LISTED_CONTROLS, AWS_COMPLIANCE)} | {
-    RAW_FINDING_PAGES
-}
-"""Made of what AWS said on the day."""
-
-_FROM_PAGES = {each.name for each in (MERGED_FINDINGS, QUARANTINE, ACCOUNT_FINDINGS)}
 
 Runs = dict[str, dict[str, Stored]]
 
@@ -491,16 +479,6 @@ def repair(lake: Lake, problems: Iterable[Problem]) -> list[Problem]:
                 publish.rebuild(lake)
                 mended.append(problem)
     return mended
-
-
-def mend_of(table: str, *days: date) -> str:
-    """What makes a table's days again, for a person."""
-    first, last = min(days).isoformat(), max(days).isoformat()
-    if table in _ASKED:
-        return "restore it from a backup: AWS says nothing of a day that is over"
-    if table in _FROM_PAGES:
-        return f"posture run --date {first}, while its raw pages are kept; else a backup"
-    return f"posture replay --from {first} --to {last}"
 
 
 def _wrong_files(files: Mapping[str, Stored], commit: Commit) -> list[str]:

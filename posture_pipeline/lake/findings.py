@@ -255,20 +255,17 @@ def _spans_of_files(lake: Lake, day: date, merged: Commit) -> list[tuple[str, st
     So that a range of accounts opens only the files that have some of them: to look into the
     others, as a filter does, takes longer than to read the rows when there are a thousand files.
     """
-    folder = layout.run_folder(MERGED_FINDINGS.name, day, merged.run)
-    _, names = lake.names(folder)
+    files = lake.files(MERGED_FINDINGS.name, day, merged)
     account = pl.col("account_id")
     spans = (
-        lake.scan_files(MERGED_FINDINGS, [f"{lake.pattern_root}/{folder}/*.parquet"], file="file")
+        lake.scan_files(MERGED_FINDINGS, files, file="file")
         .group_by("file")
         .agg(first=account.min(), last=account.max())
         .collect(engine="streaming")
     )
     by_name = {path.rpartition("/")[2]: span for path, *span in spans.iter_rows()}
     return [
-        (f"{lake.pattern_root}/{folder}/{name}", *by_name[name])
-        for name in names
-        if name in by_name
+        (file, *by_name[name]) for file in files if (name := file.rpartition("/")[2]) in by_name
     ]
 
 

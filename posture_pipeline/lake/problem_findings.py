@@ -231,12 +231,10 @@ def findings_of_accounts(lake: Lake, day: date, accounts: pl.Series) -> pl.LazyF
     commit = lake.commit_of(ACCOUNT_FINDINGS.name, day)
     if commit is None or len(wanted) > ACCOUNT_FILES_AT_MOST:
         return snapshot.findings_of(lake, day).filter(pl.col("account_id").is_in(wanted))
-    folder = layout.run_folder(ACCOUNT_FINDINGS.name, day, commit.run)
-    there = set(lake.names(folder)[0])
-    parts = [layout.account_part(each) for each in wanted]
-    paths = [
-        f"{lake.pattern_root}/{folder}/{part}" for part in parts if part.split("/")[0] in there
-    ]
+    # An account without findings has no file.
+    paths = lake.files(
+        ACCOUNT_FINDINGS.name, day, commit, [layout.account_part(each) for each in wanted]
+    )
     if not paths:
         return ACCOUNT_FINDINGS.empty().lazy()
     return lake.scan_files(ACCOUNT_FINDINGS, paths)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from posture_pipeline.errors import LakeError
+from posture_pipeline.errors import DamagedError, LakeError
 from posture_pipeline.lake import layout
-from posture_pipeline.lake.store import Commit, Lake, hash_of_files, new_run
+from posture_pipeline.lake.mending import mend_of
+from posture_pipeline.lake.store import Commit, Lake, hash_of_files, new_run, unlike_stated
 from posture_pipeline.model.collection import ShardPosition
 from posture_pipeline.schemas import RAW_FINDING_PAGES
 
@@ -117,6 +118,13 @@ class RawPagesWriter:
         """
         self._ensure_nobody_else_writes()
         positions = [position for shard in shards if (position := self.position(shard))]
+        run = layout.run_folder(RAW_FINDING_PAGES, self.day, self.run)
+        sizes = {
+            path.removeprefix(f"{run}/"): size
+            for path, size in self.lake.sizes(run).items()
+            if path.endswith(layout.PAGES_ENDING)
+        }
+        self.lake.put_json(f"{run}/{layout.FILES}", sizes)
         commit = self.lake.commit_run(
             RAW_FINDING_PAGES,
             self.day,
@@ -124,10 +132,7 @@ class RawPagesWriter:
                 run=self.run,
                 rows=sum(position.findings for position in positions),
                 files=sum(position.files for position in positions),
-                bytes=self.lake.size(
-                    layout.run_folder(RAW_FINDING_PAGES, self.day, self.run),
-                    ending=layout.PAGES_ENDING,
-                ),
+                bytes=sum(sizes.values()),
                 written_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 sha256=self._hash_of(positions),
                 details={
@@ -204,14 +209,35 @@ def raw_files(lake: Lake, day: date) -> Iterator[tuple[str, str, int]]:
 
     Raises:
         LakeError: The day was never collected.
+        DamagedError: A file is not as it was committed.
     """
     from posture_pipeline.model.collection import PAGES_PER_FILE
 
     commit = lake.require(RAW_FINDING_PAGES, day)
+    _ensure_as_committed(lake, day, commit)
     for shard, counts in commit.details["shards"].items():
         for number in range(counts["files"]):
             path = f"run={commit.run}/{layout.shard_folder(shard)}/{layout.pages_file(number)}"
             yield shard, path, number * PAGES_PER_FILE
+
+
+def _ensure_as_committed(lake: Lake, day: date, commit: Commit) -> None:
+    """A raw file that was cut off would give fewer findings, and no error.
+
+    Raises:
+        DamagedError: A file is not as it was committed.
+    """
+    run = layout.run_folder(RAW_FINDING_PAGES, day, commit.run)
+    stated = lake.get_json(f"{run}/{layout.FILES}")
+    found = {
+        path.removeprefix(f"{run}/"): size
+        for path, size in lake.sizes(run).items()
+        if path.endswith(layout.PAGES_ENDING)
+    }
+    wrong = [f"{layout.FILES} is gone"] if stated is None else unlike_stated(found, stated)
+    if wrong:
+        message = f"{lake.uri(run)}/{wrong[0]}. To repair it: {mend_of(RAW_FINDING_PAGES, day)}."
+        raise DamagedError(message)
 
 
 def read_pages(lake: Lake, day: date, path: str) -> Iterator[bytes]:

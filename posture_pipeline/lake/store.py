@@ -16,10 +16,12 @@ import glob
 import hashlib
 import io
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, date, datetime
 from itertools import groupby
@@ -31,9 +33,10 @@ import polars as pl
 from obstore import exceptions
 from obstore.store import LocalStore
 
-from posture_pipeline.errors import LakeError
+from posture_pipeline.errors import DamagedError, LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.bucket import REQUESTS_AT_ONCE, SCHEME, Bucket, asking, whole
+from posture_pipeline.lake.mending import mend_of
 from posture_pipeline.schemas import SCHEMA_VERSION, SCORE_TABLES, Table
 
 Asked = TypeVar("Asked")
@@ -188,7 +191,7 @@ class Lake:
             with FileLock(Path(self.root, layout.LOCK), mode=0o666):
                 if self.version_of(path) != version:
                     return None
-                self.put(path, data)
+                self._put_durably(Path(self.root, path), data)
                 return self.version_of(path)
         mode: Any = "create" if version is None else {"e_tag": version}
         for attempt in range(CONFLICTS_AT_MOST):
@@ -213,6 +216,16 @@ class Lake:
                 raise failed
         message = f"{self.uri(path)}: S3 answers again and again that others write it; start again."
         raise LakeError(message)
+
+    @staticmethod
+    def _put_durably(path: Path, data: bytes) -> None:
+        """Replaces a file by one that is on disk, whole, before anybody sees it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.with_name(f"{path.name}#{os.getpid()}-{new_run()}")
+        begun.write_bytes(data)
+        _sync(begun)
+        begun.replace(path)
+        _sync(path.parent)
 
     def put_json(self, path: str, value: object) -> None:
         """Writes a small JSON object."""
@@ -405,10 +418,29 @@ class Lake:
         wanted = [days] if isinstance(days, date) else list(days)
         if not wanted:
             return table.empty().lazy()
-        commits = self.at_once(lambda day: self.require(table.name, day), wanted)
+        return self._scan(table, wanted, method)[0]
+
+    def _scan(
+        self, table: Table, days: list[date], method: str | None
+    ) -> tuple[pl.LazyFrame, list[tuple[date, Commit]]]:
+        """The rows of days, and the commits that they are of."""
+        commits = self._commits(table, days, method)
+        try:
+            return self._rows_of(table, commits), commits
+        except DamagedError:
+            # A day that was replaced after its commit was read has lost those files.
+            again = self._commits(table, days, method)
+            if again == commits:
+                raise
+            return self._rows_of(table, again), again
+
+    def _commits(
+        self, table: Table, days: list[date], method: str | None
+    ) -> list[tuple[date, Commit]]:
+        commits = self.at_once(lambda day: self.require(table.name, day), days)
         if method is not None:
-            commits = [self._made_by(table, day, method) for day in wanted]
-        return self._rows_of(table, zip(wanted, commits, strict=True))
+            commits = [self._made_by(table, day, method) for day in days]
+        return list(zip(days, commits, strict=True))
 
     def _rows_of(self, table: Table, commits: Iterable[tuple[date, Commit]]) -> pl.LazyFrame:
         frames = []
@@ -416,16 +448,82 @@ class Lake:
             of_run = list(found)
             days = [day for day, _ in of_run]
             if month_run is None:
-                patterns = [self._files_of(table, day, commit) for day, commit in of_run]
-                frames.append(self.scan_files(table, patterns))
+                files = self.at_once(lambda each: self._patterns(table.name, *each), of_run)
+                frames.append(self.scan_files(table, [file for each in files for file in each]))
             else:
-                folder = layout.month_run_folder(table.name, days[0], month_run)
-                rows = self.scan_files(table, [f"{self.pattern_root}/{folder}/*.parquet"])
+                rows = self.scan_files(table, self._patterns(table.name, *of_run[0]))
                 frames.append(rows.filter(pl.col("date").is_in(days)))
         return frames[0] if len(frames) == 1 else pl.concat(frames)
 
-    def _files_of(self, table: Table, day: date, commit: Commit) -> str:
-        return f"{self.pattern_root}/{layout.run_folder(table.name, day, commit.run)}/**/*.parquet"
+    def files(
+        self, table: str, day: date, commit: Commit, names: Iterable[str] | None = None
+    ) -> list[str]:
+        """The full paths of the parquet files of a commit, whose sizes are as it says.
+
+        It lists them, so that a file that was cut off, emptied, replaced or deleted is an error
+        and never reads as fewer rows. Hashes are for the doctor: they take reading every file.
+
+        Args:
+            table: The table.
+            day: The day.
+            commit: A commit of the day.
+            names: Only these files below the run folder, those of them that the commit has.
+
+        Raises:
+            DamagedError: A file is not as it was committed; the text names it and the repair.
+        """
+        folder = _folder_of(table, day, commit)
+        stated = None if commit.files == 1 else self.get_json(f"{folder}/{layout.FILES}")
+        wanted = None if names is None else set(names)
+        folders = [folder]
+        if stated is not None and wanted is not None:
+            stated = {name: size for name, size in stated.items() if name in wanted}
+            folders = sorted({f"{folder}/{name}".rpartition("/")[0] for name in stated})
+        found = {
+            path.removeprefix(f"{folder}/"): size
+            for sizes in self.at_once(self.sizes, folders)
+            for path, size in sizes.items()
+            if path.endswith(".parquet")
+        }
+        if stated is None:
+            wrong = _unlike_the_commit(found, commit)
+        else:
+            wrong = unlike_stated(found, stated)
+        if wrong:
+            more = f" ({len(wrong) - 1:,} more files are damaged)" if len(wrong) > 1 else ""
+            message = (
+                f"{self.uri(folder)}/{wrong[0]}{more}. Nothing is read from it; to repair it: "
+                f"{mend_of(table, day)}. posture doctor looks for more."
+            )
+            raise DamagedError(message)
+        there = sorted(found if wanted is None else found.keys() & wanted)
+        return [f"{self.pattern_root}/{folder}/{name}" for name in there]
+
+    def _patterns(self, table: str, day: date, commit: Commit) -> list[str]:
+        """What a scan of all files of a commit opens, after they were held against it."""
+        files = self.files(table, day, commit)
+        if self.is_local:
+            return files
+        # By a pattern Polars lists, and the answer says why S3 refuses; that to HEAD does not.
+        return [f"{self.pattern_root}/{_folder_of(table, day, commit)}/**/*.parquet"]
+
+    def sync(self, prefix: str) -> None:
+        """Has a folder on disk with all that is below it, and its way from the root.
+
+        So that a crash of the machine leaves no commit whose files are empty. A bucket's objects
+        are durable when they are written.
+        """
+        if not self.is_local:
+            return
+        top = Path(self.root, prefix)
+        # A writer whose folder is gone lost to another one, and its commit will be refused.
+        with suppress(FileNotFoundError), ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            places = [top, *top.rglob("*")]
+            list(pool.map(_sync, places))
+            for parent in top.parents:
+                _sync(parent)
+                if parent == Path(self.root):
+                    break
 
     def scan_files(
         self, table: Table, patterns: list[str], *, file: str | None = None
@@ -451,8 +549,22 @@ class Lake:
         self, table: Table, days: date | Iterable[date], *, method: str | None = None
     ) -> pl.DataFrame:
         """`scan`, collected: for the small tables."""
+        wanted = [days] if isinstance(days, date) else list(days)
+        if not wanted:
+            return table.empty()
         with asking("s3:GetObject", self.uri(table.name)):
-            return self.scan(table, days, method=method).collect()
+            scan, commits = self._scan(table, wanted, method)
+            rows = scan.collect()
+        committed = sum(commit.rows for _, commit in commits)
+        if rows.height != committed:
+            first, last = min(wanted).isoformat(), max(wanted).isoformat()
+            message = (
+                f"{self.uri(table.name)} from {first} to {last}: {rows.height:,} rows are there, "
+                f"of {committed:,} committed. To repair it: {mend_of(table.name, *wanted)}. "
+                "posture doctor names the day."
+            )
+            raise DamagedError(message)
+        return rows
 
     # --- scores by method ------------------------------------------------------------------
 
@@ -643,6 +755,7 @@ class Lake:
                 are deleted.
         """
         partition = layout.partition(table, day)
+        self.sync(layout.run_folder(table, day, commit.run))
         if keep_replaced:
             self._keep_replaced(table, day, commit.run)
         # Before the commit: a run that begins after it builds on it, and must keep its files.
@@ -738,6 +851,9 @@ class PartitionWriter:
         """Makes what was written the content of the table's day; see `Lake.commit_run`."""
         if self.files == 0:
             self.add(self.table.empty())
+        if self.files > 1:
+            sizes = {name: size for name, (size, _) in self._files.items()}
+            self.lake.put_json(f"{self.folder}/{layout.FILES}", sizes)
         return self.lake.commit_run(
             self.table.name,
             self.day,
@@ -770,6 +886,51 @@ def as_parquet(table: Table, day: date, rows: pl.DataFrame) -> bytes:
     frame = table.conform(rows.with_columns(pl.lit(day, dtype=pl.Date()).alias("date")))
     frame.write_parquet(buffer, compression="zstd", compression_level=ZSTD_LEVEL)
     return buffer.getvalue()
+
+
+def _folder_of(table: str, day: date, commit: Commit) -> str:
+    """Where the files of a commit are."""
+    if commit.month_run is None:
+        return layout.run_folder(table, day, commit.run)
+    return layout.month_run_folder(table, day, commit.month_run)
+
+
+def unlike_stated(found: Mapping[str, int], stated: Mapping[str, int]) -> list[str]:
+    """What is wrong with files, each by its name, of which the sizes are known.
+
+    >>> unlike_stated({"a": 0, "c": 5}, {"a": 7, "b": 8})
+    ['a has 0 bytes, of 7 committed', 'b is gone', 'c is not of the commit']
+    """
+    wrong = [
+        f"{name} has {found[name]:,} bytes, of {size:,} committed"
+        if name in found
+        else f"{name} is gone"
+        for name, size in sorted(stated.items())
+        if found.get(name) != size
+    ]
+    return [*wrong, *(f"{name} is not of the commit" for name in sorted(found.keys() - stated))]
+
+
+def _unlike_the_commit(found: Mapping[str, int], commit: Commit) -> list[str]:
+    """The same, of which the commit alone is known: of one file all that there is to know."""
+    if (len(found), sum(found.values())) == (commit.files, commit.bytes):
+        return []
+    if commit.files == 1:
+        own = next((name for name, size in found.items() if size == commit.bytes), None)
+        return unlike_stated(found, {own or min(found, default=layout.part(0)): commit.bytes})
+    return [
+        f"*: {len(found):,} files of {sum(found.values()):,} bytes are there, of "
+        f"{commit.files:,} of {commit.bytes:,} committed"
+    ]
+
+
+def _sync(place: Path) -> None:
+    """Has a file or folder on disk."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def removal_of(commit: Commit) -> str | None:

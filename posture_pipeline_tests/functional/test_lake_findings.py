@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from posture_pipeline.errors import LakeError
+from posture_pipeline.errors import DamagedError, LakeError
+from posture_pipeline.lake import layout
 from posture_pipeline.lake.findings import (
     Merged,
     account_ranges,
@@ -24,7 +25,13 @@ from posture_pipeline.lake.findings import (
 from posture_pipeline.lake.raw_pages import RawPagesWriter
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.collection import PAGES_PER_FILE, ShardPosition
-from posture_pipeline.schemas import ACCOUNT_FINDINGS, MERGED_FINDINGS, QUARANTINE, Table
+from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
+    MERGED_FINDINGS,
+    QUARANTINE,
+    RAW_FINDING_PAGES,
+    Table,
+)
 
 pytestmark = pytest.mark.functional
 
@@ -370,3 +377,28 @@ def test_ranges_of_accounts_cover_all_and_stay_within_the_bound(
         sizes.append(rows["len"].sum())
         assert rows.height == 1 or sizes[-1] <= rows_in_memory
     assert covered == accounts
+
+
+# --- raw files that are not as they were committed --------------------------------------------
+
+
+@pytest.mark.parametrize("left", [0.5, 0.0, None], ids=["cut off", "emptied", "deleted"])
+def test_a_raw_file_that_is_not_as_committed_is_an_error_and_no_snapshot_without_it(
+    tmp_path: Path, left: float | None
+) -> None:
+    lake = Lake(str(tmp_path))
+    pages = [[finding(f"{file}-{number}") for number in range(40)] for file in range(2)]
+    collect(lake, {"0": [[page] for page in pages]})
+    (_, path) = sorted(
+        each for each in lake.sizes(RAW_FINDING_PAGES) if layout.PAGES_ENDING in each
+    )
+    data = lake.get(path) or b""
+    if left is None:
+        lake.delete(path)
+    else:
+        lake.put(path, data[: int(left * len(data))])
+    with pytest.raises(DamagedError, match=f"{path}.*restore it from a backup"):
+        merge_pages(lake, DAY)
+    assert lake.commit_of(MERGED_FINDINGS.name, DAY) is None
+    lake.put(path, data)
+    assert merge_pages(lake, DAY).findings.rows == 80

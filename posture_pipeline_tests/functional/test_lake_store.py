@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
@@ -13,11 +14,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from posture_pipeline.errors import LakeError
+from posture_pipeline.errors import DamagedError, LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.earlier_scores import superseded_scores
-from posture_pipeline.lake.store import Commit, Lake, PartitionWriter
+from posture_pipeline.lake.problem_findings import findings_of_accounts
+from posture_pipeline.lake.store import Commit, Lake, PartitionWriter, as_parquet
 from posture_pipeline.schemas import (
+    ACCOUNT_FINDINGS,
     EARLIER_SCORES,
     MERGED_FINDINGS,
     ORGANIZATION_ACCOUNTS,
@@ -82,6 +85,8 @@ def change_file(lake: Lake, change: Callable[[pl.DataFrame], pl.DataFrame]) -> p
     data = io.BytesIO()
     rows.write_parquet(data)
     lake.put(path, data.getvalue())
+    commit = lake.get_json(COMMIT) or {}
+    lake.put_json(COMMIT, commit | {"bytes": len(data.getvalue())})
     return rows
 
 
@@ -151,7 +156,7 @@ def test_a_commit_says_what_was_written(lake: Lake) -> None:
     commit = writer.commit({"collected_at": "2026-11-23T06:00:00+00:00"})
     files = files_of(lake, writer.folder)
     assert (commit.rows, commit.files) == (3, len(files)) == (lake.read(TABLE, DAY).height, 2)
-    assert commit.bytes == lake.size(writer.folder)
+    assert commit.bytes == lake.size(writer.folder, ending=".parquet")
     assert commit.schema_version == SCHEMA_VERSION
     assert before <= datetime.fromisoformat(commit.written_at) <= datetime.now(UTC)
     assert commit.details == {"collected_at": "2026-11-23T06:00:00+00:00"}
@@ -560,3 +565,146 @@ def test_a_writer_that_was_late_replaces_nothing(lake: Lake) -> None:
         late.commit(keep_replaced=True)
     assert lake.replaced(TABLE.name, DAY) == {}
     assert stored(lake) == ["2"]
+
+
+# --- files that are not as they were committed ------------------------------------------------
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+def of_no_rows(data: bytes) -> bytes:
+    return as_parquet(MERGED_FINDINGS, DAY, pl.read_parquet(io.BytesIO(data)).clear())
+
+
+def of_fewer_rows(data: bytes) -> bytes:
+    return as_parquet(MERGED_FINDINGS, DAY, pl.read_parquet(io.BytesIO(data)).head(1))
+
+
+def damage(lake: Lake, path: str, how: Callable[[bytes], bytes] | None) -> None:
+    """Changes a file behind the lake's back; null: deletes it."""
+    if how is None:
+        lake.delete(path)
+    else:
+        lake.put(path, how(lake.get(path) or b""))
+
+
+DAMAGES = [truncated, emptied, of_no_rows, of_fewer_rows, None]
+TWO_ACCOUNTS = ["000000000001", "000000000002"]
+
+
+def findings(account: str, count: int = 3) -> pl.DataFrame:
+    rows = pl.DataFrame({"finding_id": [str(n) for n in range(count)]})
+    return complete(ACCOUNT_FINDINGS, rows.with_columns(account_id=pl.lit(account)))
+
+
+def put_findings(lake: Lake, table: Table, accounts: list[str]) -> None:
+    writer = lake.write(table, DAY)
+    for account in accounts:
+        writer.add(findings(account), layout.account_part(account))
+    writer.commit()
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+@pytest.mark.parametrize("accounts", [TWO_ACCOUNTS[:1], TWO_ACCOUNTS], ids=["one file", "two"])
+@pytest.mark.parametrize("table", [MERGED_FINDINGS, ACCOUNT_FINDINGS], ids=lambda each: each.name)
+def test_a_damaged_file_never_reads_as_fewer_rows(
+    lake: Lake, table: Table, accounts: list[str], how: Callable[[bytes], bytes] | None
+) -> None:
+    put_findings(lake, table, accounts)
+    path = files_of(lake, layout.partition(table.name, DAY))[-1]
+    damage(lake, path, how)
+    for read in (lambda: lake.scan(table, DAY).collect(), lambda: lake.read(table, DAY)):
+        with pytest.raises(DamagedError) as raised:
+            read()
+        assert (lake.uri(path) if how or accounts[1:] else "/part-") in str(raised.value)
+        assert "posture run --date 2026-" in str(raised.value)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_file_of_an_account_never_reads_as_no_findings(
+    lake: Lake, how: Callable[[bytes], bytes] | None
+) -> None:
+    """The backlog of an emptied file said that every control passes."""
+    put_findings(lake, ACCOUNT_FINDINGS, TWO_ACCOUNTS)
+    (path,) = [each for each in files_of(lake, ACCOUNT_FINDINGS.name) if TWO_ACCOUNTS[0] in each]
+    damage(lake, path, how)
+    whole = findings_of_accounts(lake, DAY, pl.Series([TWO_ACCOUNTS[1], "none of it"]))
+    assert whole.collect().height == 3
+    with pytest.raises(DamagedError, match=layout.account_part(TWO_ACCOUNTS[0])):
+        findings_of_accounts(lake, DAY, pl.Series(TWO_ACCOUNTS[:1])).collect()
+
+
+@pytest.mark.parametrize("accounts", [TWO_ACCOUNTS[:1], TWO_ACCOUNTS], ids=["one file", "two"])
+def test_a_file_beside_those_of_the_commit_is_not_read(lake: Lake, accounts: list[str]) -> None:
+    put_findings(lake, ACCOUNT_FINDINGS, accounts)
+    folder = files_of(lake, ACCOUNT_FINDINGS.name)[0].rsplit("/", 2)[0]
+    beside = f"{folder}/{layout.account_part('999999999999')}"
+    lake.put(beside, as_parquet(ACCOUNT_FINDINGS, DAY, findings("999999999999", 1)))
+    with pytest.raises(DamagedError, match=f"{layout.account_part('9' * 12)} is not of the commit"):
+        lake.scan(ACCOUNT_FINDINGS, DAY)
+
+
+@pytest.mark.parametrize("how", [truncated, emptied, None])
+def test_a_damaged_table_of_scores_names_its_file_and_the_repair(
+    lake: Lake, how: Callable[[bytes], bytes] | None
+) -> None:
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("1", 10.0))
+    (path,) = files_of(lake, ORGANIZATION_SCORES.name)
+    damage(lake, path, how)
+    day = DAY.isoformat()
+    with pytest.raises(DamagedError, match=f"{path}.*posture replay --from {day} --to {day}"):
+        lake.read(ORGANIZATION_SCORES, DAY)
+
+
+def test_rows_that_a_commit_does_not_count_are_not_read(lake: Lake) -> None:
+    """Of the same size, so that only the rows tell."""
+    lake.replace(ORGANIZATION_SCORES, DAY, scores("1", 10.0))
+    path = layout.commit_file(ORGANIZATION_SCORES.name, DAY)
+    lake.put_json(path, (lake.get_json(path) or {}) | {"rows": 2})
+    with pytest.raises(DamagedError, match="1 rows are there, of 2 committed"):
+        lake.read(ORGANIZATION_SCORES, DAY)
+
+
+def test_a_day_that_is_replaced_while_it_is_opened_is_read_as_it_is_now(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake.replace(TABLE, DAY, accounts("1"))
+    require, later = Lake.require, [accounts("2")]
+
+    def replaced_after(self: Lake, table: str, day: date) -> Commit:
+        commit = require(self, table, day)
+        if later:
+            self.replace(TABLE, DAY, later.pop())
+        return commit
+
+    monkeypatch.setattr(Lake, "require", replaced_after)
+    assert stored(lake) == ["2"]
+
+
+def test_files_and_folders_are_on_disk_before_their_commit_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(str(tmp_path))
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(handle: int) -> None:
+        sync(handle)
+        place = Path(f"/proc/self/fd/{handle}").readlink()
+        seen = "seen" if (tmp_path / COMMIT).exists() else "unseen"
+        synced.append(f"{seen} {place.relative_to(tmp_path).as_posix()}")
+
+    monkeypatch.setattr(os, "fsync", noted)
+    commit = lake.replace(TABLE, DAY, accounts("1"))
+    run = layout.run_folder(TABLE.name, DAY, commit.run)
+    partition = layout.partition(TABLE.name, DAY)
+    before = {each.removeprefix("unseen ") for each in synced if each.startswith("unseen")}
+    assert {f"{run}/part-00000.parquet", run, partition, TABLE.name, "."} <= before
+    assert any(each.startswith(f"{COMMIT}#") for each in before), "the commit is whole when seen"
+    assert f"seen {partition}" in synced
