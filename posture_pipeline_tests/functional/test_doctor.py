@@ -83,7 +83,8 @@ def folder_of(lake: Lake, table: str, day: date = DAY) -> Path:
 
 
 def file_of(lake: Lake, table: str = CONTROL_STATUS.name, day: date = DAY) -> Path:
-    return sorted(path for path in folder_of(lake, table, day).rglob("*") if path.is_file())[0]
+    files = (path for path in folder_of(lake, table, day).rglob("*") if path.is_file())
+    return min(path for path in files if path.name != layout.FILES)
 
 
 def make_old(path: Path) -> None:
