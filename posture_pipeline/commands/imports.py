@@ -38,7 +38,12 @@ class ImportStoppedError(PostureError):
 def import_findings(arguments: argparse.Namespace) -> int:
     """Makes saved findings the snapshots of their days and computes everything from them."""
     from posture_pipeline.lake.replaced_days import keep_day
-    from posture_pipeline.lake.saved_findings import by_day, ensure_nothing_is_lost, look_through
+    from posture_pipeline.lake.saved_findings import (
+        by_day,
+        ensure_enough_is_readable,
+        ensure_nothing_is_lost,
+        look_through,
+    )
     from posture_pipeline.opening import open_lake
     from posture_pipeline.resources import SavedFindings
     from posture_pipeline.settings import Settings
@@ -52,9 +57,10 @@ def import_findings(arguments: argparse.Namespace) -> int:
         settings = _settings_for(arguments, survey, min(days))
     lake = open_lake(settings)
     pending = {day: files for day, files in days.items() if not _is_imported(lake, day, files)}
-    if not arguments.replace:
-        for day, files in pending.items():
+    for day, files in pending.items():
+        if not arguments.replace:
             ensure_nothing_is_lost(lake, day, files)
+        ensure_enough_is_readable(files, settings.checks.quarantine_share)
     for day in pending:
         keep_day(lake, day)
     settings = settings.model_copy(update={"start_date": min(settings.start_date, *days)})
@@ -90,17 +96,18 @@ def _import_days(
     from posture_pipeline.opening import open_lake
     from posture_pipeline.resources import SavedFindings
     from posture_pipeline.running import RunFailedError, dagster_instance, run_day
-    from posture_pipeline.schemas import MERGED_FINDINGS
+    from posture_pipeline.schemas import MERGED_FINDINGS, RAW_FINDING_PAGES
 
-    # The run of the last one may not have ended.
-    again = [day for day in days if day not in pending][-1:]
-    wanted = sorted({*pending, *again})
+    lake = open_lake(settings)
+    # The run of the last one may not have ended, unless a later day was begun.
+    last = max((day for day in days if day not in pending), default=date.min)
+    begun = any(lake.last_commit_of(RAW_FINDING_PAGES, day) for day in pending if day > last)
+    wanted = sorted({*pending} if begun else {*pending, last} & {*days})
     before = len(days) - len(wanted)
     print(
         f"Importing days from {min(days)} to {max(days)}: {len(wanted):,}"
         + (f", and {before:,} were imported before." if before else ".")
     )
-    lake = open_lake(settings)
     noted: set[str] = set()
     with Progress() as progress, dagster_instance(settings) as instance:
         for number, day in enumerate(wanted, 1):

@@ -214,6 +214,29 @@ def date_in_path(path: Path) -> date | None:
     return None
 
 
+def ensure_enough_is_readable(files: Sequence[SavedFile], limit: float) -> None:
+    """Refuses an import that the run would stop at, before it takes the place of anything.
+
+    Args:
+        files: What would be imported as one day.
+        limit: The share of records that may be unreadable.
+
+    Raises:
+        InputError: More cannot be read.
+    """
+    count = sum(file.records for file in files)
+    unreadable = sum(file.unreadable for file in files)
+    if unreadable <= limit * count:
+        return
+    worst = max(files, key=lambda file: file.unreadable)
+    message = (
+        f"{unreadable:,} of {count:,} records cannot be read as a finding, most of them in "
+        f"{worst.path} (the first {worst.reason}), so nothing was imported. Repair the file, or "
+        f"allow more than {limit:.1%} (settings: checks.quarantine_share)."
+    )
+    raise InputError(message)
+
+
 def ensure_nothing_is_lost(lake: Lake, day: date, files: Sequence[SavedFile]) -> None:
     """Refuses an import that would replace a better day, or has nothing that can be read.
 

@@ -26,6 +26,7 @@ from posture_pipeline.errors import InputError
 from posture_pipeline.lake.findings import merge_pages
 from posture_pipeline.lake.saved_findings import (
     by_day,
+    ensure_enough_is_readable,
     ensure_nothing_is_lost,
     import_files,
     look_through,
@@ -552,6 +553,20 @@ def test_an_import_without_one_readable_record_is_refused(lake: Lake, tmp_path: 
     assert "None of the 2 records" in said
     assert "Id is missing" in said
     assert "--replace" in said
+
+
+@pytest.mark.parametrize(("limit", "refused"), [(0.2, True), (0.25, False)])
+def test_an_import_with_too_many_unreadable_records_is_refused(
+    tmp_path: Path, limit: float, refused: bool
+) -> None:
+    write(tmp_path / "in" / "good.json", text(THREE[:2]))
+    write(tmp_path / "in" / "bad.json", text([THREE[2], {"AwsAccountId": "1"}]))
+    files = look_through([tmp_path / "in"]).files
+    if not refused:
+        ensure_enough_is_readable(files, limit)
+        return
+    with pytest.raises(InputError, match=r"1 of 4 records .* in .*bad\.json .*Id is missing"):
+        ensure_enough_is_readable(files, limit)
 
 
 def test_a_day_collected_from_aws_is_not_replaced(lake: Lake, tmp_path: Path) -> None:
