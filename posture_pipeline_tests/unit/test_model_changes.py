@@ -620,6 +620,17 @@ def test_what_failed_decides_before_what_could_not_be_evaluated() -> None:
     assert decisive_causes(failed, unknown) == {("fixed", "b")}
 
 
+def test_what_decides_shows_the_status_that_the_control_went_to() -> None:
+    """UNKNOWN is worse than PASSED, and PASSED is more than no data; suppressions show neither."""
+    hidden = finding("S3.1", "FAILED", workflow_status="SUPPRESSED")
+    passes = finding("S3.1", resource_id="other")
+    unknown = finding("S3.1", "WARNING", resource_id="other")
+    assert decisive_causes([finding("S3.1")], [hidden, unknown]) == {
+        ("could_not_be_evaluated", "other")
+    }
+    assert decisive_causes([], [hidden, passes]) == {("new_passing_resource", "other")}
+
+
 def test_a_carried_failure_decides_as_a_failure_does() -> None:
     cause = {
         "report": "fsbp",
