@@ -22,6 +22,8 @@ NIST_800_171 = "standards/nist-800-171/v/2.0.0"
 PCI_4_0_1 = "standards/pci-dss/v/4.0.1"
 TAGGING = "standards/aws-resource-tagging-standard/v/1.0.0"
 AI = "standards/ai-security-best-practices/v/1.0.0"
+CIS_AZURE = "standards/cis-azure-foundations-benchmark/v/4.0.0"
+"""AWS has this standard, whose controls are not listed here; how its ARN ends is a guess."""
 CONTROL_TOWER = "standards/service-managed-aws-control-tower/v/1.0.0"
 
 STANDARDS = {
@@ -35,6 +37,7 @@ STANDARDS = {
     PCI_4_0_1: "PCI DSS v4.0.1",
     TAGGING: "AWS Resource Tagging Standard v1.0.0",
     AI: "AI Security Best Practices v1.0.0",
+    CIS_AZURE: "CIS Microsoft Azure Foundations Benchmark v4.0.0",
     CONTROL_TOWER: "Service-Managed Standard: AWS Control Tower",
 }
 ENABLED_STANDARDS = (FSBP, CIS_1_2, CIS_1_4, CIS_3_0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from posture_pipeline.simulation import stable_hash, story
 from posture_pipeline.simulation.catalogue import (
     ACCOUNT_TYPE,
+    CIS_AZURE,
     CONFIG_RULES,
     CONFORMANCE_PACK,
     FSBP,
@@ -565,8 +566,6 @@ class AccountRenderer:
                 }
 
 
-CIS_AZURE = "standards/cis-azure-foundations-benchmark/v/4.0.0"
-"""AWS has this standard; how its ARN ends is a guess."""
 AZURE_SINCE = dt.date(2026, 7, 1).toordinal()
 """The first day that the connector brought findings of."""
 AZURE_CONTROLS = (
