@@ -18,7 +18,7 @@ from typing import Protocol
 
 import polars as pl
 
-from posture_pipeline.model.controls import CONFIG_PRODUCT
+from posture_pipeline.model.controls import AGED_OUT_DAYS, CONFIG_PRODUCT
 from posture_pipeline.model.scoring import COLLECT_FAILING, NO_FINDINGS
 from posture_pipeline.schemas import ACCOUNT_FINDINGS, SCORE_CHANGE_CAUSES, SEPARATOR, TIMESTAMP
 
@@ -27,9 +27,6 @@ ALWAYS_PASSED = "Config.1"
 Config then records by a service-linked recorder."""
 ALWAYS_PASSED_SINCE = date(2026, 5, 27)
 """The day since which AWS passes it (user guide, Config.1)."""
-
-AGED_OUT_DAYS = 85
-"""A finding deleted after 90 days without an update was last seen some days before that."""
 
 CAUSES: dict[str, str] = {
     "new_failing_resource": "a resource that was not there before fails",

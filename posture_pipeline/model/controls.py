@@ -11,6 +11,7 @@ per-standard findings) and securityhub-internal-providers (findings sent by AWS 
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
@@ -39,6 +40,9 @@ NOT_APPLICABLE = "NOT_APPLICABLE"
 
 RULESETS = frozenset({"cis-aws-foundations-benchmark/v/1.2.0"})
 """Standards whose id starts with `ruleset/`; all others start with `standards/`."""
+
+AGED_OUT_DAYS = 85
+"""A finding deleted after 90 days without an update was last seen some days before that."""
 
 _MOST_OLD = 0.5
 """Share of old findings up to which an account and region counts as one where checks run."""
@@ -262,6 +266,10 @@ def with_staleness(findings: pl.LazyFrame, report: Report) -> pl.LazyFrame:
     Where most are old, no check runs, which says nothing of any one control. AWS Config updates its
     findings only when compliance changes, so these are never stale.
 
+    AWS archives the findings of a disabled control after 3 to 5 days (user guide,
+    disable-controls-overview). One that is ACTIVE until AWS is about to delete it for its age is no
+    such finding: it counts, and is carried forward once it is deleted.
+
     Args:
         findings: Columns of `schemas.ACCOUNT_FINDINGS`: every active finding of the accounts.
         report: The report, with its `stale_after`.
@@ -273,7 +281,9 @@ def with_staleness(findings: pl.LazyFrame, report: Report) -> pl.LazyFrame:
         return findings.with_columns(stale=pl.lit(value=False))
     own = (pl.col("product") == SECURITY_HUB_PRODUCT) & (pl.col("record_state") == "ACTIVE")
     seen = pl.max_horizontal("updated_at", "last_observed_at")
-    old = (pl.col("collected_at") - seen > report.stale_after).fill_null(value=False)
+    age = pl.col("collected_at") - seen
+    old = (age > report.stale_after).fill_null(value=False)
+    stale = own & old & (age < timedelta(days=AGED_OUT_DAYS)) & pl.col("_checks_run")
     place = ["account_id", "region"]
     running = (
         findings.filter(own)
@@ -283,7 +293,7 @@ def with_staleness(findings: pl.LazyFrame, report: Report) -> pl.LazyFrame:
     )
     return (
         findings.join(running, on=place, how="left", nulls_equal=True, maintain_order="left")
-        .with_columns(stale=(own & old & pl.col("_checks_run")).fill_null(value=False))
+        .with_columns(stale=stale.fill_null(value=False))
         .drop("_checks_run")
     )
 

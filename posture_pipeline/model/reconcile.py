@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import polars as pl
 from polars import selectors
 
-from posture_pipeline.model.causes import AGED_OUT_DAYS
+from posture_pipeline.model.controls import AGED_OUT_DAYS
 from posture_pipeline.model.filters import filter_expression
 from posture_pipeline.model.scoring import COLLECT_FAILING
 from posture_pipeline.schemas import RECONCILIATION

@@ -180,11 +180,9 @@ def test_a_failing_pack_rule_whose_finding_aged_out_still_fails(
 def test_a_control_whose_aged_finding_vanished_is_carried_and_not_removed(
     imports: Imports,
 ) -> None:
-    """Where old control findings count at all: by default a finding that old is stale."""
-    report = FSBP.model_copy(update={"stale_after": None})
     rest = [check("EC2.2"), check("IAM.3")]
-    imports.add(DAY, [check("S3.1", "FAILED", AGED), *rest], report)
-    imports.add(NEXT, rest, report)
+    imports.add(DAY, [check("S3.1", "FAILED", AGED), *rest], FSBP)
+    imports.add(NEXT, rest, FSBP)
     assert imports.scores() == {DAY: pytest.approx(200 / 3), NEXT: pytest.approx(200 / 3)}
     assert imports.causes(NEXT) == {"aged_out"}
     assert imports.expected(NEXT) == ["EC2.2", "IAM.3", "S3.1"]

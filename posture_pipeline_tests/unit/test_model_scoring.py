@@ -333,6 +333,7 @@ def test_a_stale_finding_beside_fresh_ones_is_kept_and_not_scored() -> None:
         (updated(72) | {"updated_at": None}, [FRESH]),
         (updated(72) | {"product": "prowler/prowler"}, [FRESH]),
         (updated(72), [FRESH | {"product": "aws/config"}]),
+        (updated(85 * 24), [FRESH]),
     ],
     ids=[
         "not older than that",
@@ -343,6 +344,7 @@ def test_a_stale_finding_beside_fresh_ones_is_kept_and_not_scored() -> None:
         "nobody knows how old it is",
         "another product need not check daily",
         "only another product is fresh",
+        "AWS is about to delete it for its age",
     ],
 )
 def test_an_old_finding_is_scored_unless_the_checks_beside_it_run(
