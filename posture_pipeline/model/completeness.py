@@ -25,8 +25,8 @@ CELL = [*SOURCE, "control_id"]
 """The findings of one control from one source."""
 
 UNEXPLAINED_AT_LEAST = 3
-"""So many findings must be gone without evidence before a share of them is looked at; of an account
-that sends nothing at all one is enough."""
+"""So many findings must be gone without evidence before a share of them is looked at; of an
+account, or a product or region of the organization, that sends nothing at all one is enough."""
 
 GONE_RESOURCES_AT_LEAST = 2
 GONE_RESOURCES_SHARE = 0.2
@@ -262,15 +262,21 @@ def _stopped(share: float | None) -> pl.Expr:
         lost, had = (pl.col(name).sum().over(keys) for name in (part, whole))
         return (lost >= UNEXPLAINED_AT_LEAST) & (lost > share * had)
 
-    sources = (SOURCE, ["report", "region", "product"], ["report", "product"])
+    sources = (
+        SOURCE,
+        SOURCE[1:],
+        ["report", "region", "product"],
+        ["report", "product"],
+    )
     controls = (
         ["report", "account_id", "control_id"],
         ["report", "region", "control_id"],
         ["report", "control_id"],
     )
-    silent_account = pl.col("now").sum().over("account_id") == 0
+    # Whatever they had before: they send nothing at all any more.
+    places = (["account_id"], ["region"], ["product"], ["region", "product"])
     return pl.any_horizontal(
-        silent_account,
+        *(pl.col("now").sum().over(keys) == 0 for keys in places),
         *(above("unexplained", "before", keys) for keys in sources),
         *(above("failed_unexplained", "failed_before", keys) for keys in sources),
         *(

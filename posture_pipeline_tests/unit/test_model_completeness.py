@@ -167,6 +167,16 @@ def test_a_product_that_stops_in_a_region_counts_however_little_each_account_had
     ]
 
 
+@pytest.mark.parametrize("place", [{"region": "us-east-1"}, {"product": CONFIG}])
+def test_one_finding_is_enough_of_a_region_or_product_that_stops_altogether(
+    place: dict[str, str],
+) -> None:
+    rest = [check(number) for number in range(50)]
+    alone = check(99, report="lz-rules", control_id="lz-1", **place)
+    rows = judged([*rest, alone], rest)
+    assert rows.filter("incomplete")["report"].to_list() == ["lz-rules"]
+
+
 def test_a_control_without_any_finding_left_counts_across_the_organization() -> None:
     accounts = [f"{number:012d}" for number in range(3)]
     others = [check(number, account_id=account) for account in accounts for number in range(100)]
