@@ -156,7 +156,7 @@ def _scoring(place: Place) -> Result:
 
     lake, settings = Lake(place.settings.lake), place.settings
     expected = snapshot.expected_of(lake, settings.reports, FIRST_DAY)
-    accounts = snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, FIRST_DAY))
+    accounts = snapshot.scored_accounts(snapshot.accounts_of(lake, settings, FIRST_DAY))
     context = snapshot.score_context(lake, settings, FIRST_DAY)
     times = []
     for _ in range(3):

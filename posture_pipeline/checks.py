@@ -255,7 +255,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
         lake: dg.ResourceParam[Lake],
         settings: dg.ResourceParam[Settings],
     ) -> dg.AssetCheckResult:
-        accounts = snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day))
+        accounts = snapshot.scored_accounts(snapshot.accounts_of(lake, settings, day))
         wrong = missing_or_double_accounts(
             lake.read(ACCOUNT_SCORES, day), accounts, [report.name for report in settings.reports]
         )

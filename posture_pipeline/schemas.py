@@ -311,7 +311,9 @@ ORGANIZATION_ACCOUNTS = Table(
         optional("tags", pl.String(), "The account's tags as a JSON object of text."),
         optional("joined_at", TIMESTAMP, "When it joined the organization, UTC."),
         Column(
-            "source", pl.String(), "organizations, overrides, findings or connector: who named it."
+            "source",
+            pl.String(),
+            "organizations, overrides, findings, connector or earlier_day: who named it.",
         ),
     ),
     ("account_id",),
@@ -509,7 +511,8 @@ ACCOUNT_SCORES = Table(
             "account_source",
             pl.String(),
             "Who named the account: organizations; findings or overrides if Organizations does not "
-            "list it; connector if it is a subscription of another cloud.",
+            "list it; connector if it is a subscription of another cloud; earlier_day if only an "
+            "earlier day names it.",
         ),
         Column(
             "workload_source",

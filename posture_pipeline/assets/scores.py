@@ -87,7 +87,7 @@ def scores_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefiniti
         settings: dg.ResourceParam[Settings],
     ) -> dg.MaterializeResult:
         with explained():
-            accounts = snapshot.accounts_of(lake, settings.accounts, day)
+            accounts = snapshot.accounts_of(lake, settings, day)
             rows = scoring.account_scores(
                 lake.read(CONTROL_STATUS, day),
                 snapshot.expected_of(lake, settings.reports, day),

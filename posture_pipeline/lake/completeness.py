@@ -136,7 +136,7 @@ def _comparisons(
 
 def _compare(lake: Lake, settings: Settings, comparisons: list[_Comparison], day: date) -> None:
     """Fills the comparisons, for as many accounts at once as memory allows."""
-    scored = snapshot.scored_accounts(snapshot.accounts_of(lake, settings.accounts, day))
+    scored = snapshot.scored_accounts(snapshot.accounts_of(lake, settings, day))
     is_scored = pl.col("account_id").is_in(scored["account_id"].implode())
     commit = snapshot.findings_commit(lake, day)
     collected = ~pl.col("region").is_in(commit.details.get(REGIONS_LEFT_OUT, []))

@@ -123,9 +123,9 @@ def finding_history(lake: Lake, settings: Settings, before: date, day: date) -> 
 def _accounts(lake: Lake, settings: Settings, before: date, day: date) -> pl.DataFrame:
     """account_id, and whether it is scored and sends findings on either day."""
     scored_before = snapshot.accounts_with_scores(lake, before).select("account_id")
-    scored_after = snapshot.scored_accounts(
-        snapshot.accounts_of(lake, settings.accounts, day)
-    ).select("account_id")
+    scored_after = snapshot.scored_accounts(snapshot.accounts_of(lake, settings, day)).select(
+        "account_id"
+    )
     rows = pl.concat([scored_before, scored_after]).unique()
     flags = {"scored_before": scored_before, "scored_after": scored_after}
     for name, each in (("sends_before", before), ("sends_after", day)):

@@ -6,7 +6,7 @@ The rules that are applied to them stand in `model/`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -116,7 +116,7 @@ def control_status_of(
     findings = findings_of(lake, day)
     commit = findings_commit(lake, day)
     expected = expected_of(lake, settings.reports, day)
-    accounts = scored_accounts(accounts_of(lake, settings.accounts, day))
+    accounts = scored_accounts(accounts_of(lake, settings, day))
     carried = carried_of(lake, day)
     if rows_in_memory is None:
         least, most = ROWS_SCORED_AT_ONCE
@@ -314,11 +314,12 @@ def notes_of(lake: Lake, day: date) -> dict[str, str]:
     return dict(rows.sort("report", "note").collect().iter_rows())
 
 
-def accounts_of(lake: Lake, settings: Accounts, day: date) -> pl.DataFrame:
+def accounts_of(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
     """Every account known on the day, with its workload, environment and owner.
 
     Accounts that Organizations did not list, but findings or the overrides file name, are among
-    them.
+    them; and those of the earlier day of which no list could say that they left, for as long as
+    `silent_days`.
 
     Returns:
         `organization_accounts` columns and workload, environment, owner, workload_source.
@@ -335,9 +336,29 @@ def accounts_of(lake: Lake, settings: Accounts, day: date) -> pl.DataFrame:
         .sort("account_id")
         .collect(engine="streaming")
     )
-    overrides = _overrides(settings)
-    accounts = complete_accounts(listed, in_findings, overrides, unlisted=settings.unlisted)
-    return resolve_workloads(accounts, settings, overrides)
+    overrides = _overrides(settings.accounts)
+    accounts = complete_accounts(
+        listed,
+        in_findings,
+        overrides,
+        unlisted=settings.accounts.unlisted,
+        earlier=_accounts_before(lake, day, settings.silent_days),
+    )
+    return resolve_workloads(accounts, settings.accounts, overrides)
+
+
+def _accounts_before(lake: Lake, day: date, silent_days: int) -> pl.DataFrame | None:
+    """The accounts scored on the earlier day that sent findings in the last `silent_days`."""
+    before = next(lake.days_before(ACCOUNT_SCORES.name, day), None)
+    if before is None:
+        return None
+    last_seen = completeness_of(lake, before).group_by("account_id").agg(pl.col("last_seen").max())
+    seen = last_seen.filter(pl.col("last_seen") >= day - timedelta(days=silent_days))
+    return (
+        accounts_with_scores(lake, before)
+        .join(seen, on="account_id", how="semi")
+        .select("account_id", "account_name", source="account_source")
+    )
 
 
 def scored_accounts(accounts: pl.DataFrame) -> pl.DataFrame:

@@ -28,6 +28,9 @@ SCORED_STATE = "ACTIVE"
 NOT_LISTED = "NOT_LISTED"
 """State of an account that Organizations does not list and that the settings leave out."""
 
+EARLIER_DAY = "earlier_day"
+"""Source of an account that an earlier day had, and that nothing of the day names."""
+
 UNKNOWN_ENVIRONMENT = "unknown"
 """Environment of an account whose workload nothing resolved."""
 
@@ -95,6 +98,7 @@ def complete_accounts(
     overrides: pl.DataFrame | None,
     *,
     unlisted: Literal["score", "ignore"] = "score",
+    earlier: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Adds the accounts that the organization did not list.
 
@@ -104,6 +108,9 @@ def complete_accounts(
             are other clouds than AWS; repeats are allowed.
         overrides: As `parse_overrides` gives them.
         unlisted: ignore: those that a list lacks get the state NOT_LISTED, which is not scored.
+        earlier: account_id, account_name (String) and source of the accounts that were scored on
+            the earlier day. Where today nobody lists such an account, nothing says that it left:
+            it is there, without findings.
 
     Returns:
         Columns of `schemas.ORGANIZATION_ACCOUNTS`, sorted by account id: the listed accounts (a
@@ -132,14 +139,15 @@ def complete_accounts(
     named = (overrides if overrides is not None else pl.DataFrame(schema=OVERRIDES_SCHEMA)).select(
         "account_id", source=pl.lit("overrides"), state=pl.lit(SCORED_STATE)
     )
-    added = pl.concat([found, named], how="diagonal").unique(
+    known_before = [] if earlier is None else [_still_there(earlier, listed)]
+    added = pl.concat([found, named, *known_before], how="diagonal").unique(
         "account_id", keep="first", maintain_order=True
     )
     added = added.join(listed, on="account_id", how="anti").with_columns(
         date=pl.lit(day, dtype=pl.Date), tags=None, joined_at=None
     )
     if unlisted == "ignore" and listed.height:
-        is_known = pl.col("source") == "connector"
+        is_known = pl.col("source").is_in(["connector", EARLIER_DAY])
         added = added.with_columns(
             state=pl.when(is_known).then("state").otherwise(pl.lit(NOT_LISTED))
         )
@@ -149,6 +157,17 @@ def complete_accounts(
     return pl.concat(
         [ORGANIZATION_ACCOUNTS.project(known), ORGANIZATION_ACCOUNTS.project(added)]
     ).sort("account_id")
+
+
+def _still_there(earlier: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
+    """The accounts of the earlier day that no list of today could name."""
+    unlistable = pl.lit(value=listed.is_empty()) | (pl.col("source") == "connector")
+    return earlier.filter(unlistable).select(
+        "account_id",
+        "account_name",
+        source=pl.lit(EARLIER_DAY),
+        state=pl.lit(SCORED_STATE),
+    )
 
 
 def parse_overrides(text: str, path: str) -> pl.DataFrame:

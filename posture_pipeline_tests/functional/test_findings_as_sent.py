@@ -140,3 +140,45 @@ def test_an_azure_subscription_is_scored_apart_from_its_connectors_account(
         (ACCOUNT, "acme-web-production", "web", "production", "findings", 100.0),
     ]
     assert days.read(WORKLOAD_SCORES, FIRST).height == 2
+
+
+OTHER = "444455556666"
+
+
+def test_an_account_that_nobody_lists_is_missed_when_its_findings_are_gone(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    """Without an account list nothing says that an account left: it may have sent nothing."""
+    days = saved_days(tmp_path, instance)
+    for day, has_failing in ((FIRST, True), (SECOND, False), (THIRD, True)):
+        rows = [control_finding(f"S3.{n}", "PASSED", on=day) for n in range(1, 5)]
+        failing = control_finding("S3.1", "FAILED", "b", on=day, AwsAccountId=OTHER)
+        days.store(day, [*rows, *([failing] if has_failing else [])])
+    assert [days.score(day, "fsbp") for day in (FIRST, SECOND, THIRD)] == [75.0, None, 75.0]
+    workload = days.read(WORKLOAD_SCORES, SECOND).row(0, named=True)
+    assert (workload["score"], workload["failed"], workload["last_score"]) == (None, None, 75.0)
+    assert f"account {OTHER}" in workload["reason"]
+    accounts = days.read(ACCOUNT_SCORES, SECOND)
+    assert dict(accounts.select("account_id", "score").iter_rows()) == {ACCOUNT: 100.0, OTHER: None}
+    assert accounts.filter(account_id=OTHER)["account_source"].item() == "earlier_day"
+
+
+def test_an_account_that_nobody_lists_is_given_up_after_silent_days(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance, silent_days=1)
+    for day in (FIRST, SECOND, THIRD):
+        rows = [control_finding(f"S3.{n}", "PASSED", on=day) for n in range(1, 5)]
+        gone = control_finding("S3.1", "FAILED", "b", on=day, AwsAccountId=OTHER)
+        days.store(day, [*rows, *([gone] if day == FIRST else [])])
+    assert [days.score(day, "fsbp") for day in (FIRST, SECOND, THIRD)] == [75.0, None, 100.0]
+    assert days.read(ACCOUNT_SCORES, THIRD)["account_id"].to_list() == [ACCOUNT]
+
+
+def test_a_day_without_any_finding_after_a_full_one_stops_the_run(
+    tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    days = saved_days(tmp_path, instance)
+    days.store(FIRST, [control_finding(f"S3.{n}", "FAILED", on=FIRST) for n in range(1, 5)])
+    with pytest.raises(AssertionError, match="snapshot_is_complete"):
+        days.store(SECOND, [])
