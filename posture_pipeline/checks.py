@@ -311,7 +311,7 @@ def _asset_checks(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetChecksDef
     def every_source_is_complete(day: date, lake: dg.ResourceParam[Lake]) -> dg.AssetCheckResult:
         rows = lake.read(SOURCE_COMPLETENESS, day)
         return _none_wrong(
-            rows.filter("incomplete"),
+            rows.filter(pl.col("reason").is_not_null()),
             ["report", "account_id", "region", "product", "compared_with", "reason"],
             of=rows.height,
             what="sources are incomplete, and the scores that they belong to are withheld",

@@ -700,7 +700,6 @@ SOURCE_COMPLETENESS = Table(
         Column("failed_unexplained", pl.Int64(), "Of unexplained: FAILED on the earlier day."),
         optional("share", pl.Float64(), "unexplained / findings_before; null: no earlier day."),
         Column("not_reporting", pl.Boolean(), "It sent findings and now sends none."),
-        Column("incomplete", pl.Boolean(), "Scores that it belongs to are withheld."),
         optional("reason", pl.String(), "Why it is incomplete; null: it is complete."),
     ),
     ("report", "account_id", "region", "product"),

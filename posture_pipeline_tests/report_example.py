@@ -211,7 +211,6 @@ def stored(*, days: int = 12, controls: int = 6, resources: int = 3) -> Stored:
                     "last_seen": date(2026, 11, 20),
                     "findings": 0,
                     "unexplained": 12,
-                    "incomplete": True,
                     "reason": f"no findings of aws/config {SCRIPT} after 2026-11-20",
                 }
             ],

@@ -6,6 +6,7 @@ Scores are made elsewhere.
 from datetime import date
 
 import dagster as dg
+import polars as pl
 
 from posture_pipeline.assets import declared
 from posture_pipeline.assets.day_by_day import ONE_RUN, materialized_by_day
@@ -147,7 +148,7 @@ def findings_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefini
             lake.replace(SOURCE_COMPLETENESS, day, complete.rows, {**details, **verdict})
             commit = lake.replace(FINDING_CHANGES, day, found.changes, details)
         causes = found.changes["cause"].value_counts(sort=True)
-        incomplete = complete.rows.filter("incomplete")
+        incomplete = complete.rows.filter(pl.col("reason").is_not_null())
         return dg.MaterializeResult(
             metadata={
                 **of_commit(FINDING_CHANGES, commit, lake),

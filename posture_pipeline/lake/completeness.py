@@ -125,7 +125,7 @@ def _comparisons(
     `silent_days` it is, because the source may never come back.
     """
     oldest = day - timedelta(days=settings.silent_days)
-    still = earlier.filter("incomplete", pl.col("compared_with") >= oldest)
+    still = earlier.filter(pl.col("reason").is_not_null(), pl.col("compared_with") >= oldest)
     comparisons = []
     for (since,), rows in still.group_by("compared_with", maintain_order=True):
         if isinstance(since, date) and lake.commit_of(ACCOUNT_FINDINGS.name, since) is not None:

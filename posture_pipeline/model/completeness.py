@@ -248,7 +248,6 @@ def source_completeness(
             not_reporting=(pl.col("findings") == 0) & pl.col("_incomplete"),
         )
         .with_columns(reason=_reason())
-        .with_columns(incomplete=pl.col("reason").is_not_null())
     )
     return SOURCE_COMPLETENESS.project(rows).sort(SOURCE)
 
@@ -344,7 +343,7 @@ def withheld_accounts(completeness: pl.DataFrame) -> pl.DataFrame:
         report, account_id, since (Date: the last day with complete findings; may be null) and why.
     """
     return (
-        completeness.filter("incomplete")
+        completeness.filter(pl.col("reason").is_not_null())
         .sort(SOURCE)
         .group_by("report", "account_id")
         .agg(

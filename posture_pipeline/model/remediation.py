@@ -186,7 +186,7 @@ def _failing(today: Today) -> pl.DataFrame:
 
 def _without_evidence(lost: pl.DataFrame, today: Today) -> pl.DataFrame:
     """Of the episodes whose findings are gone, those that lie in a source that is incomplete."""
-    incomplete = today.completeness.filter("incomplete").select(
+    incomplete = today.completeness.filter(pl.col("reason").is_not_null()).select(
         *_SOURCE, pl.lit(value=True).alias("_incomplete")
     )
     silent_account = ~pl.col("account_id").is_in(list(today.reporting))

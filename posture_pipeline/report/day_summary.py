@@ -279,7 +279,7 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
         {
             f"{row['product']} in {row['account_id']} {row['region']}".rstrip()
             for row in _of(lake, SOURCE_COMPLETENESS, day)
-            if row["incomplete"]
+            if row["reason"]
         }
     )
     if incomplete:

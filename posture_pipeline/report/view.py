@@ -330,7 +330,7 @@ class Views:
             if stored.completeness is None
             else [
                 row | {"account_name": stored.names.get(row["account_id"])}
-                for row in stored.completeness.filter("incomplete")
+                for row in stored.completeness.filter(pl.col("reason").is_not_null())
                 .sort("account_id", "region", "report")
                 .iter_rows(named=True)
             ],

@@ -84,7 +84,7 @@ def today(
             "account_id": account,
             "region": "eu-west-1",
             "product": product,
-            "incomplete": True,
+            "reason": "no findings of it",
         }
         for account, product in silent or []
     ]
