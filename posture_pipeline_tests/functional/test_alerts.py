@@ -46,7 +46,7 @@ from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.alerts import Message
 from posture_pipeline.resources import SavedFindings
 from posture_pipeline.schemas import ORGANIZATION_SCORES
-from posture_pipeline.settings import Alerts, Schedule, Settings
+from posture_pipeline.settings import Alerts, DailySchedule, Schedule, Settings
 from posture_pipeline.simulation.server import SimulationServer, serve
 from posture_pipeline_tests.fortnight import DAYS, ORGANIZATION, Fortnight
 from posture_pipeline_tests.simulated_days import QUIET, SimulatedDays, failures
@@ -405,7 +405,7 @@ def operated(lake: Path, **alerts: Any) -> Settings:
     return Settings(
         lake=str(lake),
         start_date=DAYS[0],
-        schedule=Schedule(cron="0 6 * * *", timezone="UTC"),
+        schedule=DailySchedule(cron="0 6 * * *", timezone="UTC"),
         alerts=Alerts(to=(HOOK,), dagster_url="https://dagster.example.com/", **alerts),
     )
 

@@ -731,6 +731,7 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
         "securityhub:GetFindings",
         "securityhub:ListSecurityControlDefinitions",
         "securityhub:BatchGetStandardsControlAssociations",
+        "securityhub:GetEnabledStandards",
         "securityhub:DescribeSecurityHubV2",
         "config:DescribeConformancePacks",
         "config:DescribeConformancePackCompliance",
@@ -757,6 +758,7 @@ def test_every_permission_of_a_run_is_tried_and_nothing_is_written(
     [
         "securityhub:GetFindings",
         "securityhub:ListSecurityControlDefinitions",
+        "securityhub:GetEnabledStandards",
         "config:DescribeConformancePacks",
         "config:DescribeConformancePackCompliance",
         "config:ListConformancePackComplianceScores",

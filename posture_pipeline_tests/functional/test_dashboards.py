@@ -26,6 +26,7 @@ from posture_pipeline.resources import SavedFindings
 from posture_pipeline.schemas import ORGANIZATION_SCORES, WORKLOAD_SCORES
 from posture_pipeline.settings import Alarms, Aws, Dashboards, Settings
 from posture_pipeline.simulation.settings import SimulationSettings
+from posture_pipeline_tests.rows import complete
 from posture_pipeline_tests.simulated_days import SimulatedDays, failures, simulated_days
 
 pytestmark = pytest.mark.functional
@@ -321,8 +322,8 @@ def days(running: SimulatedDays, clients: AwsClients) -> SimulatedDays:
 
 def store(days: SimulatedDays, day: date, *workloads: str) -> None:
     of_workloads, of_organization = scores(day, *workloads)
-    days.lake.replace(WORKLOAD_SCORES, day, of_workloads)
-    days.lake.replace(ORGANIZATION_SCORES, day, of_organization)
+    days.lake.replace(WORKLOAD_SCORES, day, complete(WORKLOAD_SCORES, of_workloads))
+    days.lake.replace(ORGANIZATION_SCORES, day, complete(ORGANIZATION_SCORES, of_organization))
 
 
 def shown(days: SimulatedDays, result: dg.ExecuteInProcessResult) -> dict[str, Any]:
