@@ -23,6 +23,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -76,7 +77,11 @@ def _pattern(value: str) -> str:
     return value
 
 
-Days = Annotated[timedelta, BeforeValidator(_days)]
+def _days_text(value: timedelta) -> str:
+    return f"{value.days}d"
+
+
+Days = Annotated[timedelta, BeforeValidator(_days), PlainSerializer(_days_text, when_used="json")]
 
 
 def _hours_or_never(value: object) -> timedelta | None:
@@ -94,7 +99,15 @@ def _hours_or_never(value: object) -> timedelta | None:
     return timedelta(hours=hours)
 
 
-HoursOrNever = Annotated[timedelta | None, BeforeValidator(_hours_or_never)]
+def _hours_text(value: timedelta | None) -> str:
+    return "never" if value is None else f"{value // timedelta(hours=1)}h"
+
+
+HoursOrNever = Annotated[
+    timedelta | None,
+    BeforeValidator(_hours_or_never),
+    PlainSerializer(_hours_text, when_used="json"),
+]
 
 STALE_AFTER = timedelta(hours=36)
 """Security Hub runs every check at least daily."""
@@ -456,6 +469,14 @@ def _time_of_day(value: object) -> time:
     return time(hour, minute)
 
 
+def _clock_text(value: time) -> str:
+    return f"{value:%H:%M}"
+
+
+TimeOfDay = Annotated[
+    time, BeforeValidator(_time_of_day), PlainSerializer(_clock_text, when_used="json")
+]
+
 Targets = tuple[Annotated[str, AfterValidator(_target)], ...]
 
 
@@ -474,7 +495,7 @@ class Alerts(Model):
     """Reports whose scores are told of; empty: all."""
     environments: tuple[str, ...] = ()
     """Environments of workloads whose scores are told of; empty: all."""
-    snapshot_by: Annotated[time, BeforeValidator(_time_of_day)] = time(12)
+    snapshot_by: TimeOfDay = time(12)
     """When the day's scores must be there, in the time zone of the schedule; a time that is not
     later than the daily run's is one of the next day."""
     dagster_url: Annotated[str, Field(pattern=r"^https?://[^\s<>|]+$")] | None = None

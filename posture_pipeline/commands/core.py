@@ -472,7 +472,7 @@ def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
     """Writes the demo's settings into its lake, so that later commands find them."""
     import yaml
 
-    from posture_pipeline.settings import DEMO_REPORTS, load_settings
+    from posture_pipeline.settings import DEMO_REPORTS, Simulation, load_settings
 
     simulation = {"seed": arguments.seed, "accounts": arguments.accounts}
     if "://" in arguments.lake:
@@ -482,7 +482,7 @@ def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
     start = first
     if path.is_file():
         settings = load_settings(path)
-        if settings.simulation is None or settings.simulation.model_dump() != simulation:
+        if settings.simulation != Simulation(**simulation):
             message = (
                 f"{folder} holds another lake (its {SETTINGS_FILE} differs). "
                 f"Remove it, or choose another folder with --lake."
@@ -497,7 +497,7 @@ def _demo_settings(arguments: argparse.Namespace, first: date) -> Settings:
         "lake": ".",
         "start_date": start,
         "simulation": simulation,
-        "reports": [report.model_dump(mode="json", exclude_none=True) for report in DEMO_REPORTS],
+        "reports": [report.model_dump(mode="json", exclude_unset=True) for report in DEMO_REPORTS],
     }
     path.write_text(
         "# Settings of the demo: the simulated organization instead of AWS.\n"

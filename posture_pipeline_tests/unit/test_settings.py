@@ -295,6 +295,13 @@ def test_durations_are_days(tmp_path: Path, text: str, days: int) -> None:
     assert settings.retention.account_findings == timedelta(days=days)
 
 
+@pytest.mark.parametrize("hours", ["36h", "3d", "never", None])
+def test_settings_written_as_json_can_be_read_again(hours: str | None) -> None:
+    written = Settings.model_validate({"stale_after": hours}).model_dump(mode="json")
+    assert written["retention"]["account_findings"] == "400d"
+    assert Settings.model_validate(written) == Settings.model_validate({"stale_after": hours})
+
+
 @pytest.mark.parametrize("cron", ["0 6 * * *", "59 23 1 1 0", "5 0 1-15/2 jan,JUL mon-fri"])
 def test_a_schedule_has_a_fixed_minute_and_hour(tmp_path: Path, cron: str) -> None:
     assert load(tmp_path, f"schedule: {{cron: '{cron}'}}").schedule.cron == cron
