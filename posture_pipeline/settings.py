@@ -456,7 +456,7 @@ def _target(value: str) -> str:
 
 def _time_of_day(value: object) -> time:
     """`12:00` as a time; YAML reads an unquoted 12:00 as 720, the minutes since midnight."""
-    match = re.fullmatch("([0-9]{1,2}):([0-9]{2})", str(value).strip())
+    match = re.fullmatch("([0-9]{1,2}):([0-9]{2})(?::00)?", str(value).strip())
     if isinstance(value, int) and not isinstance(value, bool):
         hour, minute = divmod(value, 60)
     elif isinstance(value, time):

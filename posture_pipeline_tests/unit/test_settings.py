@@ -286,6 +286,16 @@ def test_no_value_of_any_type_gets_past_as_another_error(value: object) -> None:
             Settings.model_validate({name: value})
 
 
+def test_settings_that_were_written_down_are_read_as_the_same(tmp_path: Path) -> None:
+    settings = load(
+        tmp_path,
+        "stale_after: 2d\nreports: [{name: a, custom_rules: [r]}, "
+        f"{{name: b, standard: {STANDARD}, stale_after: never}}]",
+    )
+    text = yaml.safe_dump(settings.model_dump(mode="json"))
+    assert load(tmp_path, text) == settings
+
+
 # --- values -----------------------------------------------------------------------------------
 
 
