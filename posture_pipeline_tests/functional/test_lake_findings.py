@@ -344,7 +344,8 @@ def test_a_range_of_accounts_opens_only_the_files_that_have_some_of_them(
 
     monkeypatch.setattr(Lake, "scan_files", noted)
     split_by_account(lake, DAY, rows_in_memory=1, workers=1)
-    of_ranges = [patterns for patterns in opened if "*" not in "".join(patterns)]
+    # All files are looked through to count the rows of accounts, and to see which file has whom.
+    of_ranges = opened[2:]
     assert [len(patterns) for patterns in of_ranges] == [1] * len(COUNTS)
     assert len({path for patterns in of_ranges for path in patterns}) == len(COUNTS)
 
