@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from posture_pipeline.errors import InputError, LakeError
+from posture_pipeline.errors import DamagedError, InputError, LakeError
 from posture_pipeline.lake import layout
 from posture_pipeline.lake.catalog import publish
 from posture_pipeline.lake.catalog.publish import (
@@ -327,7 +327,7 @@ def test_a_failed_publishing_leaves_the_old_catalog_and_no_litter(published: Lak
     put_day(published, NEXT, failed("S3.2"))
     lake_file = next(Path(published.root, CONTROL_STATUS.name, f"date={NEXT}").rglob("*.parquet"))
     lake_file.write_bytes(b"no parquet")
-    with pytest.raises(pl.exceptions.ComputeError):
+    with pytest.raises(DamagedError, match="10 bytes"):
         publish_day(published, NEXT)
     assert in_view(published).equals(before)
     assert catalog_files(published) == ["posture.duckdb"]
@@ -388,7 +388,7 @@ def test_a_damaged_catalog_is_named_and_built_anew_by_the_next_day(published: La
 def test_a_rebuild_serves_the_old_catalog_until_the_new_one_is_whole(published: Lake) -> None:
     lake_file = next(Path(published.root, CONTROL_STATUS.name).rglob("*.parquet"))
     lake_file.write_bytes(b"no parquet")
-    with pytest.raises(pl.exceptions.ComputeError):
+    with pytest.raises(DamagedError, match="10 bytes"):
         rebuild(published)
     assert in_view(published).height == 1
 
