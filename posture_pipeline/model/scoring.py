@@ -478,15 +478,15 @@ def status_in_scope(control_status: pl.LazyFrame, keys: Sequence[str]) -> pl.Laz
         keys: Columns that name the scope.
 
     Returns:
-        The keys, report, control_id, severity, status, basis, the summed counts, and the most
-        regions that the control has data in.
+        The keys, report, control_id, severity, status, basis, the summed counts and unclear
+        copies, and the most regions that the control has data in.
     """
     found = pl.col("basis") == "findings"
     return (
         control_status.group_by(*keys, "report", "control_id")
         .agg(
             pl.col("severity").drop_nulls().first(),
-            pl.col(*_COUNTS).sum(),
+            pl.col(*_COUNTS, "unclear_copies").sum(),
             pl.col("regions").max(),
             _failed=(pl.col("status") == "FAILED").any(),
             _unknown=(pl.col("status") == "UNKNOWN").any(),

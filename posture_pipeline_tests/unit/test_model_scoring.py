@@ -262,6 +262,16 @@ def test_a_copy_that_may_be_of_either_pack_is_of_the_one_without_a_copy() -> Non
     assert (found["pack", "a"], found["other", "a"]) == (("FAILED", 0), ("PASSED", 0))
 
 
+def test_the_status_of_a_workload_has_every_column_of_that_of_its_accounts() -> None:
+    rows = [finding("S3.1", account_id=each) for each in (ONE, TWO)]
+    of_accounts = statuses(rows, controls("S3.1"), known=accounts(ONE, TWO)).with_columns(
+        unclear_copies=pl.lit(2, pl.Int32)
+    )
+    of_both = scoring.status_in_scope(of_accounts.lazy(), ["date", "report_kind"]).collect()
+    assert {*of_accounts.columns} - {*of_both.columns} == {"account_id"}
+    assert of_both["unclear_copies"].to_list() == [4]
+
+
 def test_where_nothing_tells_whose_copy_it_is_the_worst_counts_and_it_says_so() -> None:
     found = of_packs([copy_of("s1", "a", "FAILED"), copy_of("s2", "a")])
     assert found["pack", "a"] == found["other", "a"] == ("FAILED", 1)
