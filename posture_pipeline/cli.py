@@ -184,7 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         "--report",
         nargs="+",
         metavar="R",
-        help="say only what became of these reports; all are computed",
+        help="print the changes of these reports only; all are computed",
     )
     replay.add_argument(
         "--queue",

@@ -40,7 +40,7 @@ def catalog_assets(daily: dg.PartitionsDefinition[str]) -> list[dg.AssetsDefinit
 
         days = days_of(context)
         with explained():
-            # One day is put into the file; for more it is quicker to build it anew, once.
+            # One day is added to the file; for several it is quicker to rebuild it once.
             path = publish_day(lake, days[0]) if len(days) == 1 else rebuild(lake)
         return dg.MaterializeResult(
             metadata={

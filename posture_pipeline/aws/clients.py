@@ -104,7 +104,7 @@ _FIRST_FAILING_STATUS = 500
 _ERROR_BYTES = 2048
 """Of an error's body that is looked at for its code."""
 _SECONDS_BETWEEN_NOTES = 30.0
-"""A call that is throttled again and again is told of this often."""
+"""Minimum time between two log lines about a call that keeps being throttled."""
 _FIRST_REFUSED_STATUS = 300
 _REPLIED_BY = "PostureRepliedBy"
 """Put into the reply of a refused call: its region, and another that took the credentials."""

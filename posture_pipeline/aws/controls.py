@@ -259,8 +259,8 @@ def _associations(
     """For each control whether the standard has it enabled, and the standard's own ids of it.
 
     Returns:
-        That, and whether AWS told it of every control. It does not of those of a standard that is
-        off, and of any while it is enabling or changing the standard.
+        That, and whether AWS gave it for every control. It gives none for a standard that is off,
+        and not all while it is enabling or changing the standard.
     """
     action = "securityhub:BatchGetStandardsControlAssociations"
     place = f"{clients.region}, {standard}"
@@ -304,7 +304,7 @@ def _require_ready(clients: AwsClients, standard: str, *, is_whole: bool) -> Non
     Args:
         clients: How AWS is reached.
         standard: The standard.
-        is_whole: Whether AWS told the association of every control.
+        is_whole: Whether AWS gave the association of every control.
 
     Raises:
         StandardOffError: It is not enabled, or no control of it is.

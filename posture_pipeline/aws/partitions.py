@@ -29,7 +29,7 @@ class Partition:
 def partition_of(region: str) -> Partition:
     """The partition of a region.
 
-    A region that botocore does not know yet is told by its name.
+    A region that botocore does not know yet is recognized by its name.
 
     Raises:
         SettingsError: No partition has regions of such a name.

@@ -23,7 +23,7 @@ _FROM_PAGES = {each.name for each in (MERGED_FINDINGS, QUARANTINE, ACCOUNT_FINDI
 
 
 def mend_of(table: str, *days: date) -> str:
-    """What makes a table's days again, for a person."""
+    """The command, or the advice, that recomputes days of a table, as text for a person."""
     first, last = min(days).isoformat(), max(days).isoformat()
     if table in _ASKED:
         return "restore it from a backup: AWS says nothing of a day that is over"

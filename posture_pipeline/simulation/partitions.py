@@ -30,7 +30,7 @@ class Translation:
         if not self._needed:
             return value
         if isinstance(value, str):
-            # An ARN of another partition means nothing here, and must not be taken for one of ours.
+            # An ARN of another partition means nothing here, and must not pass for a valid one.
             return value.replace(_ARN, "arn:no-such:").replace(self._arn, _ARN)
         if isinstance(value, list):
             return [self.of_request(each) for each in value]
