@@ -380,6 +380,7 @@ class Views:
             ],
             "failing": [self._failing(name, each) for each in environments],
             "exceptions": self._exceptions(name),
+            "unscored": sorted({row["report"] for row in now if row["score"] is None}),
             "suppressed": sum(row["suppressed_findings"] or 0 for row in now),
             "accounts": accounts.unique("account_id", keep="first")
             .sort("environment", "account_id")
@@ -513,7 +514,17 @@ class Views:
                 listed = [_with_resources(each) for each in of_severity]
                 listed.sort(key=lambda each: (-each["number"], each["control_id"]))
                 groups.append({"severity": severity or "not rated", "controls": listed})
-        return {"environment": environment, "groups": groups, "number": len(found)}
+        unscored = [
+            row["report"]
+            for row in self._now[workload]
+            if row["environment"] == environment and row["score"] is None
+        ]
+        return {
+            "environment": environment,
+            "groups": groups,
+            "number": len(found),
+            "unscored": sorted(unscored),
+        }
 
     def _keeping(self, workload: str, environment: str) -> Iterable[Row]:
         """The resources that keep controls from passing, and the failures that are carried."""

@@ -218,6 +218,22 @@ def test_exceptions_are_listed_once_with_the_ones_that_end_first_on_top(workload
     assert text.count("+0.50 cis-v3, +0.50 fsbp") == 4
 
 
+def test_a_workload_without_a_score_is_never_said_to_pass_or_to_have_no_exceptions() -> None:
+    stored = example.stored()
+    assert stored.exceptions is not None
+    lost = dataclasses.replace(
+        stored,
+        controls=stored.controls.clear(),
+        exceptions=stored.exceptions.clear(),
+        workloads=stored.workloads.with_columns(score=pl.lit(None, pl.Float64)),
+    )
+    text = " ".join(Page(next(text for _, text in pages(lost, SETTINGS))).text.split())
+    assert "more controls may fail than are known" in text
+    assert "what is suppressed is not known" in text
+    for said in ("Every counted control passes", "Nothing is suppressed", "0 controls"):
+        assert said not in text
+
+
 def test_data_quality_names_what_is_missing(made: dict[str, Page]) -> None:
     text = " ".join(made["index.html"].text.split("Data quality")[-1].split())
     assert "1,234 records, 5 duplicates, 6 in quarantine" in text
