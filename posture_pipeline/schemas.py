@@ -221,7 +221,7 @@ _FINDING_COLUMNS = (
         "config_rule_arn",
         pl.String(),
         "ARN of the Config rule: ProductFields aws/config/ConfigRuleArn, else a GeneratorId that "
-        "is one.",
+        "is the ARN of a rule that AWS made.",
     ),
     optional(
         "config_compliance_type",

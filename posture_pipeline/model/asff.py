@@ -29,9 +29,9 @@ import pyarrow.compute as pc
 from posture_pipeline.model.controls import (
     AWS_PROVIDER,
     CONFIG_PRODUCT,
-    CONFIG_RULE_ARN,
     CONSOLIDATED_PREFIX,
     SECURITY_HUB_PRODUCT,
+    SERVICE_RULE_ARN,
     parse_standard_control,
     with_rule_names,
 )
@@ -798,7 +798,8 @@ def _frame(
     """The rows of `merged_findings`."""
     collected = _with_products(columns.frame())
     of_config = pl.col("product") == CONFIG_PRODUCT
-    of_config_rule = pl.col("generator_id").str.contains(CONFIG_RULE_ARN)
+    # Findings that people shortened keep any rule's ARN there, beside the name of a pack's rule.
+    of_service_rule = pl.col("generator_id").str.contains(SERVICE_RULE_ARN)
     frame = collected.with_columns(
         *(parse_timestamps(collected[name]) for name in _TIMESTAMPS),
         date=pl.lit(day),
@@ -808,7 +809,7 @@ def _frame(
         provider=pl.col("provider").str.to_uppercase().fill_null(AWS_PROVIDER),
         config_rule_name=pl.coalesce("config_rule_name", pl.when(of_config).then("title")),
         config_rule_arn=pl.coalesce(
-            "config_rule_arn", pl.when(of_config_rule).then("generator_id")
+            "config_rule_arn", pl.when(of_service_rule).then("generator_id")
         ),
     )
     if frame["region"].null_count():

@@ -57,6 +57,8 @@ _ORGANIZATIONS_ARN = ":config-rule/aws-service-rule/config-multiaccountsetup.ama
 (AWS managed policies ConfigConformsServiceRolePolicy and AWSConfigMultiAccountSetupPolicy)."""
 
 CONFIG_RULE_ARN = r"^arn:[^:]*:config:[^:]*:[^:]*:config-rule/"
+SERVICE_RULE_ARN = CONFIG_RULE_ARN + "aws-service-rule/"
+"""The ARN of a rule that AWS made."""
 _ORGANIZATION_RULE = r"^OrgConfigRule-(.+)-[a-z0-9]{8}"
 _PYTHON_PACK_SUFFIX = re.compile(_PACK_SUFFIX + r"\Z")
 _PYTHON_ORGANIZATION_RULE = re.compile("(?s)" + _ORGANIZATION_RULE + r"\Z")

@@ -80,7 +80,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedDays]:
         for day in (FIRST, SECOND):
             result = made.run(day, selection=NEEDED)
             assert result.success, failures(result)
-        reports = [report.model_dump(exclude_none=True) for report in REPORTS]
+        reports = [report.model_dump(mode="json", exclude_none=True) for report in REPORTS]
         (folder / "posture.yaml").write_text(
             json.dumps({"lake": made.settings.lake, "reports": reports})
         )

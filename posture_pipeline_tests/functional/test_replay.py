@@ -187,7 +187,8 @@ def test_what_takes_a_range_of_days_is_what_follows_from_the_findings() -> None:
     assert job.backfill_policy == dg.BackfillPolicy.single_run()
     graph = definitions.resolve_asset_graph()
     findings = dg.AssetKey(ACCOUNT_FINDINGS.name)
-    of_a_day = {dg.AssetKey("athena_manifests"), dg.AssetKey("day_summary")}
+    names = ("ready_to_publish", "posture_catalog", "athena_manifests", "day_summary")
+    of_a_day = {dg.AssetKey(name) for name in names}
     assert set(job.asset_layer.executable_asset_keys) == {
         key
         for key in graph.materializable_asset_keys

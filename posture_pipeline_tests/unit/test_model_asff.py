@@ -507,18 +507,23 @@ def test_the_provider_is_aws_unless_the_finding_says_otherwise(
 
 
 RULE_ARN = "arn:aws:config:eu-west-1:111122223333:config-rule/config-rule-abc123"
+PACK_RULE_ARN = (
+    "arn:aws:config:eu-west-1:111122223333:config-rule/aws-service-rule/"
+    "config-conforms.amazonaws.com/config-rule-abc123"
+)
 
 
 @pytest.mark.parametrize(
     ("members", "arn"),
     [
         ({"ProductFields": {"aws/config/ConfigRuleArn": RULE_ARN}, "GeneratorId": "x"}, RULE_ARN),
-        ({"GeneratorId": RULE_ARN}, RULE_ARN),
+        ({"GeneratorId": PACK_RULE_ARN}, PACK_RULE_ARN),
+        ({"GeneratorId": RULE_ARN}, None),
         ({"GeneratorId": "security-control/S3.1"}, None),
         ({}, None),
     ],
 )
-def test_a_config_rules_arn_is_its_product_field_or_its_generator(
+def test_a_config_rules_arn_is_its_product_field_or_the_generator_that_aws_made(
     members: dict[str, Any], arn: str | None
 ) -> None:
     assert row(**members)["config_rule_arn"] == arn
