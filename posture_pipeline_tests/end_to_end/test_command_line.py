@@ -321,7 +321,7 @@ def _findings(folder: Path) -> pl.DataFrame:
     return (
         Lake(str(folder / "lake"))
         .scan(MERGED_FINDINGS, DAY)
-        .drop("shard", "page")
+        .drop("shard", "page", "collected_at")
         .sort("product_arn", "finding_id")
         .collect()
     )
