@@ -14,6 +14,7 @@ import pytest
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.schemas import ORGANIZATION_SCORES
 from posture_pipeline_tests.commands import environment
+from posture_pipeline_tests.rows import complete
 
 HEAVY = {
     *("asyncio", "boto3", "botocore", "dagster", "duckdb", "flask", "jinja2", "moto", "numpy"),
@@ -75,7 +76,9 @@ def test_scores_loads_what_a_table_needs_and_nothing_more(tmp_path: Path) -> Non
             "collected_at": [datetime(2026, 11, 22, 6, tzinfo=UTC)],
         }
     )
-    Lake(str(tmp_path)).replace(ORGANIZATION_SCORES, date(2026, 11, 22), rows)
+    Lake(str(tmp_path)).replace(
+        ORGANIZATION_SCORES, date(2026, 11, 22), complete(ORGANIZATION_SCORES, rows)
+    )
     command = ["scores", "--lake", str(tmp_path), "--scope", "organization"]
     assert loaded(*command, cwd=tmp_path) <= SHOWS_SCORES
 
