@@ -216,7 +216,7 @@ def up(arguments: argparse.Namespace) -> int:
 def scores(arguments: argparse.Namespace) -> int:
     """Shows the scores of a day."""
     from posture_pipeline.commands.output import print_rows
-    from posture_pipeline.lake import snapshot
+    from posture_pipeline.lake import control_notes
     from posture_pipeline.schemas import table
 
     settings = settings_of(arguments)
@@ -238,7 +238,7 @@ def scores(arguments: argparse.Namespace) -> int:
     print_rows(rows, arguments.format, as_tables, first_to_go=LEAST)
     if arguments.format == "table":
         shown = set(rows["report"])
-        for report, note in snapshot.notes_of(lake, day).items():
+        for report, note in control_notes.notes_of(lake, day).items():
             if report in shown:
                 print(f"Note on {report}: {note}")
     return 0

@@ -306,14 +306,6 @@ def withheld_of(lake: Lake, reports: Sequence[Report], day: date) -> dict[str, s
     }
 
 
-def notes_of(lake: Lake, day: date) -> dict[str, str]:
-    """By report why its controls are not those that AWS listed on the day."""
-    if lake.commit_of(EXPECTED_CONTROLS.name, day) is None:
-        return {}
-    rows = lake.scan(EXPECTED_CONTROLS, day).select("report", "note").drop_nulls().unique()
-    return dict(rows.sort("report", "note").collect().iter_rows())
-
-
 def accounts_of(lake: Lake, settings: Settings, day: date) -> pl.DataFrame:
     """Every account known on the day, with its workload, environment and owner.
 

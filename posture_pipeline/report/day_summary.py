@@ -15,7 +15,7 @@ from datetime import date, timedelta
 import polars as pl
 
 from posture_pipeline.explain_words import count, what_happened
-from posture_pipeline.lake import snapshot
+from posture_pipeline.lake import control_notes
 from posture_pipeline.lake.explanation import earlier_day
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model import exceptions as exception_rules
@@ -273,7 +273,7 @@ def _careful(lake: Lake, settings: Settings, day: date) -> Iterable[str]:
         if rows.height:
             named = [f"{row[0]} {row[1] or ''}" for row in rows.sort("account_id").iter_rows()]
             yield f"{count(rows.height, 'account')} {what}: {_named(named)}"
-    for report, note in snapshot.notes_of(lake, day).items():
+    for report, note in control_notes.notes_of(lake, day).items():
         yield f"{report}: {note}".rstrip(".")
     incomplete = sorted(
         {

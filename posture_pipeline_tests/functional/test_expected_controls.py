@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from posture_pipeline.assets import ingest
-from posture_pipeline.lake import snapshot
+from posture_pipeline.lake import control_notes, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.metrics import metric_data
 from posture_pipeline.report.day_summary import summary_of
@@ -293,7 +293,7 @@ def test_a_standard_that_is_off_in_the_audit_account_scores_as_if_it_were_on(
             assert result.success, failures(result)
             found[name] = days.lake.read(ORGANIZATION_SCORES, FIRST)
             controls = days.lake.read(EXPECTED_CONTROLS, FIRST)
-            notes = snapshot.notes_of(days.lake, FIRST)
+            notes = control_notes.notes_of(days.lake, FIRST)
             summary = summary_of(days.lake, days.settings, FIRST).whole
     figures = ["report", "score", "passed", "failed", "failed_findings", "reason"]
     assert found["on"].select(figures).equals(found["off"].select(figures))
@@ -336,7 +336,7 @@ def test_a_standard_that_is_not_ready_keeps_yesterdays_controls_and_says_so(
         assert rows["control_id"].equals(yesterday["control_id"])
         assert set(rows["as_of"]) == {FIRST}
         assert set(rows["source"]) == {"security_hub"}
-        assert "is not ready" in snapshot.notes_of(days.lake, SECOND)["cis-v3"]
+        assert "is not ready" in control_notes.notes_of(days.lake, SECOND)["cis-v3"]
         assert scores_on(days, SECOND)["cis-v3"] is not None
         assert "cis-v3" in failed_checks(result)["every_report_knows_its_controls"]
 

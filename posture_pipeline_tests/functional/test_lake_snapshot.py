@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from posture_pipeline.lake import snapshot
+from posture_pipeline.lake import control_notes, snapshot
 from posture_pipeline.lake.store import Lake
 from posture_pipeline.model.expected import Listing, Unlisted
 from posture_pipeline.schemas import (
@@ -109,7 +109,7 @@ def test_a_control_that_only_findings_named_stays_on_days_when_none_does(lake: L
         stored(lake, day, dict.fromkeys(named, CIS), off)
         expected(lake, CIS, day)
     assert expected(lake, CIS, days[2]) == {"EC2.1": days[2], "IAM.1": days[2], "S3.1": days[0]}
-    assert snapshot.notes_of(lake, days[2]) == {
+    assert control_notes.notes_of(lake, days[2]) == {
         "cis": "It is off. Its score is over the controls that findings of other accounts name."
     }
     assert snapshot.withheld_of(lake, [CIS], days[2]) == {}
@@ -128,7 +128,7 @@ def test_a_day_that_nobody_asked_for_takes_the_nearest_list(lake: Lake) -> None:
     later = DAY + timedelta(days=3)
     stored(lake, later, {"S3.1": FSBP, "S3.3": FSBP})
     assert expected(lake, FSBP, later) == {"S3.1": DAY, "S3.2": DAY}
-    assert str(DAY) in snapshot.notes_of(lake, later)["fsbp"]
+    assert str(DAY) in control_notes.notes_of(lake, later)["fsbp"]
     changed = Report(name="fsbp", standard=CIS.standard)
     assert expected(lake, changed, later) == {}
 
