@@ -41,7 +41,7 @@ from posture_pipeline.running import ReplayRun, RunFailedError, check_sentence
 from posture_pipeline.settings import Settings
 
 STAGES = (
-    frozenset({"finding_changes"}),
+    frozenset({"expected_controls", "finding_changes"}),
     frozenset({"control_status", "account_scores", "workload_scores", "organization_scores"}),
     frozenset({"score_changes", "reconciliation"}),
     frozenset({"exceptions", "remediation", "time_to_fix"}),
