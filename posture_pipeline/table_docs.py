@@ -89,16 +89,16 @@ In the lake, read from its files:
 | name | what it is |
 |---|---|
 | merged_findings, quarantine, finding_changes, carried_failures, exceptions, time_to_fix, \
-listed_controls, aws_compliance, reconciliation, score_changes, score_change_causes | view: the tables below, every \
-day of them; give a date, or all are read |
+listed_controls, aws_compliance, reconciliation, score_changes, score_change_causes | view: the \
+tables below, every day of them; give a date, or all are read |
 | findings | view: the findings of every day, by account; account_findings is the same |
 | account_findings | view: findings |
 | remediation | view: every failure once, as it is known last; the open ones as of the newest day |
 | remediation_days | view: the table remediation, as every day knew it |
 | control_status_on(day) | macro: the table control_status of a day, with its counts |
 | merged_findings_on(day), quarantine_on(day), finding_changes_on(day), carried_failures_on(day), \
-remediation_on(day), time_to_fix_on(day), listed_controls_on(day), aws_compliance_on(day), reconciliation_on(day), \
-score_changes_on(day), score_change_causes_on(day) | macro: the rows of one day; an error if there \
+remediation_on(day), time_to_fix_on(day), listed_controls_on(day), \
+aws_compliance_on(day), reconciliation_on(day), score_changes_on(day), score_change_causes_on(day) | macro: the rows of one day; an error if there \
 is no such day |
 | score_changes_between(from, to), score_change_causes_between(from, to) | macro: the rows of \
 a range of days, looking for no others |
