@@ -98,8 +98,8 @@ tables below, every day of them; give a date, or all are read |
 | control_status_on(day) | macro: the table control_status of a day, with its counts |
 | merged_findings_on(day), quarantine_on(day), finding_changes_on(day), carried_failures_on(day), \
 remediation_on(day), time_to_fix_on(day), listed_controls_on(day), \
-aws_compliance_on(day), reconciliation_on(day), score_changes_on(day), score_change_causes_on(day) | macro: the rows of one day; an error if there \
-is no such day |
+aws_compliance_on(day), reconciliation_on(day), score_changes_on(day), score_change_causes_on(day) \
+| macro: the rows of one day; an error if there is no such day |
 | score_changes_between(from, to), score_change_causes_between(from, to) | macro: the rows of \
 a range of days, looking for no others |
 | findings_on(day) | macro: the findings of a day |
