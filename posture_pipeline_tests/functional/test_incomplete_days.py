@@ -165,7 +165,7 @@ class Day:
         return materialized(self.result) & PUBLISHED
 
     def rows(self, table: Table) -> pl.DataFrame:
-        """The scores that stand in the lake, and are those of this run."""
+        """The scores that are in the lake, and are those of this run."""
         if table.name not in materialized(self.result):
             return table.empty()
         return self.days.lake.read(table, SECOND)

@@ -706,5 +706,5 @@ def test_files_and_folders_are_on_disk_before_their_commit_is_seen(
     partition = layout.partition(TABLE.name, DAY)
     before = {each.removeprefix("unseen ") for each in synced if each.startswith("unseen")}
     assert {f"{run}/part-00000.parquet", run, partition, TABLE.name, "."} <= before
-    assert any(each.startswith(f"{COMMIT}#") for each in before), "the commit is whole when seen"
+    assert any(each.startswith(f"{COMMIT}#") for each in before), "the commit is complete when seen"
     assert f"seen {partition}" in synced
