@@ -161,11 +161,12 @@ def complete_accounts(
 
 def _still_there(earlier: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
     """The accounts of the earlier day that no list of today could name."""
-    unlistable = pl.lit(value=listed.is_empty()) | (pl.col("source") == "connector")
-    return earlier.filter(unlistable).select(
+    of_connector = pl.col("source") == "connector"
+    return earlier.filter(pl.lit(value=listed.is_empty()) | of_connector).select(
         "account_id",
         "account_name",
-        source=pl.lit(EARLIER_DAY),
+        # No list ever names a subscription, so the next day must know it as one too.
+        source=pl.when(of_connector).then("source").otherwise(pl.lit(EARLIER_DAY)),
         state=pl.lit(SCORED_STATE),
     )
 

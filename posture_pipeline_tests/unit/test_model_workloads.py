@@ -158,6 +158,33 @@ def test_without_a_list_the_accounts_are_those_of_the_findings() -> None:
 SUBSCRIPTION = "0b1f6471-1bf0-4dda-aec3-cb9272f09590"
 
 
+@pytest.mark.parametrize(
+    ("list_of_today", "kept"),
+    [
+        (listed(), {ONE: "earlier_day", TWO: "earlier_day", SUBSCRIPTION: "connector"}),
+        (listed(account("one")), {ONE: "organizations", SUBSCRIPTION: "connector"}),
+    ],
+    ids=["nobody lists accounts", "the organization lists them"],
+)
+def test_an_account_of_the_earlier_day_left_only_if_a_list_could_name_it(
+    list_of_today: pl.DataFrame, kept: dict[str, str]
+) -> None:
+    """A subscription is in no list, so it stays one that nobody lists, however long it is away."""
+    nothing = pl.DataFrame(schema={"account_id": pl.String, "account_name": pl.String})
+    earlier = pl.DataFrame(
+        {
+            "account_id": [ONE, TWO, SUBSCRIPTION],
+            "account_name": ["one", "two", None],
+            "source": ["organizations", "findings", "connector"],
+        }
+    )
+    for _ in range(3):
+        frame = complete_accounts(list_of_today, nothing, None, earlier=earlier)
+        assert dict(frame.select("account_id", "source").iter_rows()) == kept
+        assert set(frame["state"]) == {"ACTIVE"}
+        earlier = frame.select("account_id", "account_name", "source")
+
+
 @pytest.mark.parametrize(("unlisted", "state"), [("score", "ACTIVE"), ("ignore", "NOT_LISTED")])
 def test_a_setting_says_whether_unlisted_accounts_are_scored(unlisted: Any, state: str) -> None:
     in_findings = pl.DataFrame(
