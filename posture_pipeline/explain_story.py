@@ -224,6 +224,8 @@ def _summary(story: Story) -> str:
     """What pulled the score down and what up, where nobody claimed anything."""
     down = [row["part"] for row in story.controls if (row["part"] or 0) < 0]
     up = [row["part"] for row in story.controls if (row["part"] or 0) > 0]
+    if not story.controls and story.change is None:
+        return "Which of its controls changed is not known."
     if not story.controls:
         return "No control changed its status."
     if story.change is None:

@@ -16,6 +16,7 @@ import polars as pl
 
 from posture_pipeline.explain_words import count, moved, short_resource, what_happened
 from posture_pipeline.model.backlog import RESOURCES_SCHEMA, SEVERITIES, backlog
+from posture_pipeline.model.scoring import NO_FINDINGS
 from posture_pipeline.report.data import Stored
 from posture_pipeline.report.moves import MOVED_AT_LEAST, first_cause, incomparable, moves
 from posture_pipeline.settings import Thresholds
@@ -297,8 +298,11 @@ class Views:
         one_each = stored.accounts.unique("account_id", keep="first").sort("account_id")
         silent = (
             stored.accounts.group_by("account_id")
-            .agg(pl.col("account_name").first(), pl.col("findings").sum(), pl.col("score").max())
-            .filter(pl.col("findings") == 0, pl.col("score").is_null())
+            .agg(
+                pl.col("account_name").first(),
+                sent_nothing=(pl.col("reason") == NO_FINDINGS).any(),
+            )
+            .filter("sent_nothing")
             .sort("account_id")
         )
         withheld = stored.workloads.filter(pl.col("score").is_null()).sort(

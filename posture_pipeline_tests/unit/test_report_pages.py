@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import posture_pipeline.report
 from posture_pipeline.lake.layout import page_name
+from posture_pipeline.model.scoring import NO_FINDINGS
 from posture_pipeline.report.moves import incomparable
 from posture_pipeline.report.pages import INDEX, PAGE_BYTES, pages
 from posture_pipeline.report.view import safe_link
@@ -240,6 +241,22 @@ def test_data_quality_names_what_is_missing(made: dict[str, Page]) -> None:
     assert f"no findings of aws/config {example.SCRIPT} after 2026-11-20" in text
     assert f"{example.SCRIPT}: SUSPENDED" in text
     assert "Organizations does not list" in text
+
+
+@pytest.mark.parametrize(
+    ("reason", "says_silent"), [("withheld: 3 of 9 findings are gone", False), (NO_FINDINGS, True)]
+)
+def test_an_account_is_called_silent_only_if_it_sent_no_findings(
+    reason: str, says_silent: bool
+) -> None:
+    """A withheld score has no counts either, though its account did send findings."""
+    stored = example.stored()
+    without = stored.accounts.with_columns(
+        score=pl.lit(None, pl.Float64), findings=pl.lit(None, pl.Int64), reason=pl.lit(reason)
+    )
+    made = pages(dataclasses.replace(stored, accounts=without), SETTINGS)
+    index = next(text for name, text in made if name == "index.html")
+    assert ("These accounts are active and sent no findings" in index) == says_silent
 
 
 def test_accounts_are_called_unlisted_only_where_organizations_lists_any() -> None:
