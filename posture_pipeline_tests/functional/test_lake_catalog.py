@@ -551,7 +551,10 @@ def test_a_day_that_the_lake_does_not_have_is_an_error_and_not_an_empty_answer(
 
 def test_files_from_before_a_column_give_null_for_it(published: Lake) -> None:
     """Columns are only ever added; the files of older days are not written again."""
-    older = dataclasses.replace(MERGED_FINDINGS, columns=MERGED_FINDINGS.columns[:5])
+    columns = tuple(
+        c for c in MERGED_FINDINGS.columns if c.name in ("date", "finding_id", "account_id")
+    )
+    older = dataclasses.replace(MERGED_FINDINGS, columns=columns)
     published.replace(
         older, DAY, complete(older, pl.DataFrame({"finding_id": ["a"], "account_id": [ONE]}))
     )

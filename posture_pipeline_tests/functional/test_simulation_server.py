@@ -486,10 +486,10 @@ def test_todays_standards_can_be_described_and_are_not_enabled(
     assert example in listed
     assert len(listed) == count
     pair = {"SecurityControlId": example, "StandardsArn": arn}
-    (detail,) = hub.batch_get_standards_control_associations(StandardsControlAssociationIds=[pair])[
-        "StandardsControlAssociationDetails"
-    ]
-    assert detail["AssociationStatus"] == "DISABLED"
+    reply = hub.batch_get_standards_control_associations(StandardsControlAssociationIds=[pair])
+    assert reply["StandardsControlAssociationDetails"] == []
+    (left,) = reply["UnprocessedAssociations"]
+    assert left["ErrorCode"] == "RESOURCE_NOT_FOUND"
 
 
 def test_the_rules_of_a_standard_come_under_its_own_numbers(server: SimulationServer) -> None:
