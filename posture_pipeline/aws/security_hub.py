@@ -29,7 +29,7 @@ from posture_pipeline.aws.clients import (
     is_throttle,
     is_unavailable_region,
 )
-from posture_pipeline.aws.partitions import partition_of
+from posture_pipeline.aws.partitions import partition_of, regions_of_security_hub
 from posture_pipeline.aws.rate import RateBudget
 from posture_pipeline.errors import AwsError, CollectionError, DayIsOverError, SettingsError
 from posture_pipeline.model.collection import (
@@ -243,7 +243,7 @@ def product_arns(settings: Settings, region: str) -> list[str]:
     """
     partition = partition_of(region).name
     sources = (
-        [region] if settings.aws.regions else sorted({region, *_regions_of_security_hub(partition)})
+        [region] if settings.aws.regions else sorted({region, *regions_of_security_hub(partition)})
     )
     return [
         f"arn:{partition}:securityhub:{source}:{owner if owner.isdigit() else ''}:product/{product}"
@@ -251,12 +251,6 @@ def product_arns(settings: Settings, region: str) -> list[str]:
         for owner in [product.split("/")[0]]
         for source in sources
     ]
-
-
-def _regions_of_security_hub(partition: str) -> list[str]:
-    from botocore.session import get_session  # not at import: it takes long
-
-    return get_session().get_available_regions("securityhub", partition_name=partition)
 
 
 def shards(settings: Settings, day: date) -> list[Shard]:

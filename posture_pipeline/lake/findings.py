@@ -31,9 +31,9 @@ from posture_pipeline.schemas import (
     RAW_FINDING_PAGES,
 )
 
-FILES_FOR_PROCESSES = 20
-"""Raw files from which on they are shared among processes: starting one takes as long as merging
-four, and 0.2 GB of memory, so that fewer files gain little."""
+FINDINGS_FOR_PROCESSES = 200_000
+"""Findings from which on raw files are shared among processes: starting one takes as long as
+merging 40,000, and 0.2 GB of memory, so that fewer gain little."""
 
 ROWS_IN_MEMORY = (50_000, 400_000)
 """Findings held at once while splitting by account: by a worker at least, by all of them at most.
@@ -125,7 +125,7 @@ def merge_pages(
         lake: Where the pages are, and where the tables go.
         day: The partition.
         workers: Processes that share the files; null: one for each core, if there are
-            `FILES_FOR_PROCESSES`.
+            `FINDINGS_FOR_PROCESSES`.
         progress: Told the number of records read so far, after each file.
 
     Raises:
@@ -135,7 +135,7 @@ def merge_pages(
     raw = lake.require(RAW_FINDING_PAGES, day)
     files = list(raw_files(lake, day))
     if workers is None:
-        workers = usable_processes() if len(files) >= FILES_FOR_PROCESSES else 1
+        workers = usable_processes() if raw.rows >= FINDINGS_FOR_PROCESSES else 1
     collected_at = raw.details.get("collected_at")
     complete = None if collected_at is None else datetime.fromisoformat(collected_at)
     jobs = (

@@ -239,6 +239,7 @@ def findings_of_report(
         per-standard rule that maps to two controls is there twice.
     """
     own = expected.filter(pl.col("report") == report.name)
+    several = _name_several_resources(findings)
     if report.conformance_pack is not None:
         copies = pack_copies(findings, expected).filter(pl.col("report") == report.name)
         findings = of_pack(findings, copies)
@@ -248,11 +249,11 @@ def findings_of_report(
     if report.filter is not None:
         findings = findings.filter(filter_expression(report.filter))
     if not report.is_of_standards:
-        return by_resource(_rule_findings(findings, own))
+        return _by_resource(_rule_findings(findings, own), several=several)
     kinds = _kinds(findings, report)
     of_standard = findings.filter(pl.col("standards").is_in(kinds["standards"].implode()))
     own_id = pl.col("standard_control_id") if report.standard else own_control_id_expression()
-    with_control = by_resource(_with_control_id(of_standard, own_id, own))
+    with_control = _by_resource(_with_control_id(of_standard, own_id, own), several=several)
     if kinds["consolidated"].any() and kinds["per_standard"].any():
         return _without_superseded(with_control)
     return with_control
@@ -306,13 +307,21 @@ def by_resource(findings: pl.LazyFrame) -> pl.LazyFrame:
     Returns:
         The findings with `first_resource`; `resource_id` is the resource of the row.
     """
-    several = pl.col("more_resource_ids").is_not_null()
+    return _by_resource(findings, several=_name_several_resources(findings))
+
+
+def _name_several_resources(findings: pl.LazyFrame) -> bool:
+    """Whether any does. Hardly any control finding: days without them pay for one narrow column."""
+    several = pl.col("more_resource_ids").is_not_null().any()
+    return bool(findings.select(several).collect(engine="streaming").item())
+
+
+def _by_resource(findings: pl.LazyFrame, *, several: bool) -> pl.LazyFrame:
     rows = findings.with_columns(first_resource=pl.lit(value=True))
-    # Hardly any control finding names several: days without them pay for nothing more.
-    if not findings.select(several.any()).collect(engine="streaming").item():
+    if not several:
         return rows
     more = (
-        findings.filter(several)
+        findings.filter(pl.col("more_resource_ids").is_not_null())
         .with_columns(
             resource_id=pl.col("more_resource_ids").str.split(RESOURCE_SEPARATOR),
             first_resource=pl.lit(value=False),
