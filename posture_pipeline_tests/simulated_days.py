@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ class SimulatedDays:
         selection: list[str] | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Runs the daily job of a day, whatever the organization's clock says."""
-        definitions = build_definitions(settings or self.settings, resources=resources)
-        return definitions.resolve_job_def(DAILY_JOB).execute_in_process(
+        settings = settings or self.settings
+        job = _job(settings.model_dump_json()) if resources is None else _built(settings, resources)
+        return job.execute_in_process(
             instance=self.instance,
             partition_key=day.isoformat(),
             raise_on_error=False,
@@ -81,6 +83,16 @@ class SimulatedDays:
                 None if selection is None else [dg.AssetKey(name) for name in selection]
             ),
         )
+
+
+@lru_cache(maxsize=2)
+def _job(settings: str) -> dg.JobDefinition:
+    """The daily job, put together once for all days with these settings: that takes 0.6 s."""
+    return _built(Settings.model_validate_json(settings), None)
+
+
+def _built(settings: Settings, resources: dict[str, Any] | None) -> dg.JobDefinition:
+    return build_definitions(settings, resources=resources).resolve_job_def(DAILY_JOB)
 
 
 @contextmanager
