@@ -237,6 +237,8 @@ def scores(arguments: argparse.Namespace) -> int:
 
     print_rows(rows, arguments.format, as_tables, first_to_go=LEAST)
     if arguments.format == "table":
+        if arguments.report is None:
+            _print_reasons(rows, arguments.scope)
         shown = set(rows["report"])
         for report, note in control_notes.notes_of(lake, day).items():
             if report in shown:
@@ -583,6 +585,23 @@ def show_scores(settings: Settings, day: date) -> None:
     for scope, table in (("workload", WORKLOAD_SCORES), ("organization", ORGANIZATION_SCORES)):
         rows = lake.read(table, day)
         print_table(*_overviews(rows, scope, settings, day, _trends(lake, table, rows, day)))
+        _print_reasons(rows, scope)
+
+
+def _print_reasons(rows: pl.DataFrame, scope: str) -> None:
+    """Prints why scores of an overview are missing, a line for each scope and reason."""
+    import polars as pl
+
+    from posture_pipeline.commands.output import cell
+
+    keys = _SCOPE_COLUMNS[scope]
+    missing = rows.filter(pl.col("score").is_null()).sort(*keys, "report")
+    for (*place, reason), of_reason in missing.group_by(*keys, "reason", maintain_order=True):
+        where = " ".join(cell(part) for part in place if part) or "the organization"
+        reports = ", ".join(
+            f"{row['report']}{_last_score(row)}" for row in of_reason.iter_rows(named=True)
+        )
+        print(f"No score of {where} in {reports}: {cell(reason)}.")
 
 
 def _incomplete(rows: pl.DataFrame) -> str:
@@ -713,10 +732,13 @@ def _place(row: dict[str, Any], keys: Sequence[str]) -> tuple[str, ...]:
 
 def _why_no_score(row: dict[str, Any]) -> str:
     """The reason of a missing score, with the last one there was."""
-    last = ""
-    if row["last_score"] is not None:
-        last = f" (last: {row['last_score']:.2f} on {row['last_score_date'].isoformat()})"
-    return f"{row['reason'] or ''}{last}"
+    return f"{row['reason'] or ''}{_last_score(row)}"
+
+
+def _last_score(row: dict[str, Any]) -> str:
+    if row["last_score"] is None:
+        return ""
+    return f" (last: {row['last_score']:.2f} on {row['last_score_date'].isoformat()})"
 
 
 def _controls_table(rows: pl.DataFrame, title: str) -> Table:
