@@ -84,9 +84,9 @@ def unexplained_moves(
         report, workload, environment, score_before, score.
     """
     key = ["report", "workload", "environment"]
-    last = workload_scores["date"].max()
-    now = workload_scores.filter(pl.col("date") == last).select(*key, "score", "method")
-    before = workload_scores.filter(pl.col("date") != last).select(
+    of_last = pl.col("date") == pl.col("date").max()
+    now = workload_scores.filter(of_last).select(*key, "score", "method")
+    before = workload_scores.filter(~of_last).select(
         *key, pl.col("score").alias("score_before"), pl.col("method").alias("method_before")
     )
     places = account_scores.select("date", *key, "account_id")
